@@ -1,0 +1,86 @@
+"""Errors: an errno that a Unix user expects, and a sentence that says what to do.
+
+FUSE and WASI carry only the number. The sentences are kept here, a few for each session, and read
+back from `/dev/errstr`.
+"""
+
+import errno
+import logging
+from collections import OrderedDict, deque
+
+from oanix.caller import Caller
+
+log = logging.getLogger(__name__)
+
+SENTENCES = 10
+"""How many sentences are kept for one session."""
+
+SESSIONS = 256
+"""For how many sessions sentences are kept; the one silent the longest goes first."""
+
+
+def fault(number: int, sentence: str, path: str | None = None) -> OSError:
+    """Make the error with this errno and this sentence; Python picks the subclass by the number."""
+    return OSError(number, sentence, path) if path is not None else OSError(number, sentence)
+
+
+class Missing(FileNotFoundError):
+    """ENOENT without a sentence: the answer to most lookups, made by the thousand."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.ENOENT, "No such file or directory", name)
+
+
+def errno_of(error: BaseException) -> int:
+    """Map any error to the errno that a door answers with.
+
+    An OSError keeps its number. Anything else is a defect of ours: EIO (see `Sentences.report`).
+    """
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return errno.EIO
+
+
+class Sentences:
+    """The last sentences of each session, newest last (`/dev/errstr`)."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, deque[str]] = OrderedDict()
+
+    def report(self, error: BaseException, caller: Caller, what: str) -> int:
+        """Map an error to its errno, remember what it says, and log what is a defect of ours.
+
+        what: the operation and its path, as in "open /logs/x". This is the one place where a door
+        turns an exception into a number.
+        """
+        number = errno_of(error)
+        if isinstance(error, OSError) and error.errno:
+            if not isinstance(error, Missing):
+                self.add(caller, f"{what}: {error.strerror or errno.errorcode.get(number, number)}")
+            return number
+        log.error("request=%s %s failed with %r", caller.request, what, error, exc_info=error)
+        self.add(caller, f"{what}: internal error ({type(error).__name__}); the log has the rest")
+        return number
+
+    def add(self, caller: Caller, sentence: str) -> None:
+        """Keep a sentence for the caller's session."""
+        key = caller.session_key
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = deque(maxlen=SENTENCES)
+            if len(self._kept) > SESSIONS:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        # One sentence a line, whatever the names in it hold.
+        kept.append(
+            sentence.encode("unicode_escape").decode("ascii") if not _plain(sentence) else sentence
+        )
+
+    def of(self, caller: Caller) -> list[str]:
+        """List what is kept for the caller's session, newest last."""
+        return list(self._kept.get(caller.session_key, ()))
+
+
+def _plain(sentence: str) -> bool:
+    return sentence.isprintable()

@@ -1,0 +1,394 @@
+"""Namespace: which service appears at which path, and who may change that.
+
+The owner of a namespace mounts, binds and unmounts. A fork, the namespace of a child, is
+independent of its parent from then on and may only narrow what it inherited: cover or drop names,
+bind what it can see to more names, never uncover what lies beneath (bind(1), rfork(2) of Plan 9).
+"""
+
+import errno
+import itertools
+import os
+import stat as modes
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from oanix import path as paths
+from oanix.caller import Caller
+from oanix.channel import Channel
+from oanix.errors import Sentences, fault
+from oanix.node import Directory, Node
+from oanix.recipe import Bind, Line, Mount, Seal, Unmount, format_recipe
+from oanix.service import Service
+from oanix.stat import Stat, StatLike
+from oanix.table import Access, Member, MountEntry, Place, mapped, merged, put
+
+if TYPE_CHECKING:
+    from oanix.operation import Observer
+
+PLACES_MAX = 65_536
+"""Places in one mount table: binding `/` again and again would double it each time."""
+
+DEPTH_MAX = 256
+"""Levels of a mount table."""
+
+_namespace_numbers = itertools.count(1)
+
+Listener = Callable[[str], None]
+
+
+class Where(Enum):
+    """Where a bind goes in the union at its target: before, after, or instead of what is there."""
+
+    BEFORE = "-b"
+    AFTER = "-a"
+    REPLACE = ""
+
+
+class Namespace:
+    """A table of mounts, and the observers of what is done through it. Not for several threads."""
+
+    def __init__(self) -> None:
+        self.number = next(_namespace_numbers)
+        self.table = Place(maker=self.number)
+        self.observers: tuple[Observer, ...] = ()
+        self.sentences = Sentences()
+        self.env: dict[str, str] = {}
+        self.limits: dict[str, str] = {}
+        self.sealed = False
+        self._child = False
+        self._lines: tuple[Line, ...] = ()
+        self._places = 1
+        self._listeners: tuple[Listener, ...] = ()
+        self._synthetic = _Synthetic()
+
+    # Reading -------------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Channel:
+        """The root of the tree, as it is mounted now."""
+        return Channel.root(self)
+
+    @property
+    def is_child(self) -> bool:
+        """Whether it is a fork, and so may only narrow."""
+        return self._child
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The operations that made it what it is, oldest first."""
+        return (*self._lines, Seal()) if self.sealed else self._lines
+
+    def recipe(self) -> str:
+        """Write the text that rebuilds it: an owner from nothing, a child from its parent."""
+        return format_recipe(self.lines)
+
+    def entries(self) -> list[tuple[str, MountEntry]]:
+        """List the mounts with their paths, in the order of the paths."""
+        found: list[tuple[str, MountEntry]] = []
+        todo: list[tuple[tuple[str, ...], Place]] = [((), self.table)]
+        while todo:
+            names, place = todo.pop()
+            found += [(paths.join(names), member.entry) for member in place.members]
+            todo += [((*names, name), child) for name, child in place.children.items()]
+        return sorted(found, key=lambda pair: pair[0])
+
+    def services(self) -> list[Service]:
+        """List the services that are mounted, each once."""
+        return list({id(entry.service): entry.service for _, entry in self.entries()}.values())
+
+    def resolve(self, caller: Caller, path: str, *, follow: bool = True) -> Channel:
+        """Find a path, following symbolic links; `..` never leaves the root (path_resolution(7)).
+
+        Raises OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EINVAL.
+        """
+        channel, rest = self._resolve(caller, path, follow=follow)
+        if rest:
+            raise fault(errno.ENOENT, "no such file or directory", path)
+        return channel
+
+    def resolve_parent(self, caller: Caller, path: str) -> tuple[Channel, str]:
+        """Find the directory of a path's last name, which need not exist, and that name."""
+        names = paths.split(path)
+        if not names or names[-1] == "..":
+            raise fault(errno.EINVAL, "this path has no last name of its own", path)
+        head = self.resolve(caller, paths.join(names[:-1]))
+        return head, names[-1]
+
+    def _resolve(self, caller: Caller, path: str, *, follow: bool) -> tuple[Channel, list[str]]:
+        # Gives the deepest channel that exists, and the names that do not.
+        todo = paths.split(path)[::-1]
+        directory = path.endswith(("/", "/.")) or (bool(todo) and todo[0] == "..")
+        here = self.root
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                here = here.parent or here
+                continue
+            try:
+                found = here.walk(caller, name)
+            except FileNotFoundError:
+                return here, [name, *todo[::-1]]
+            if found.is_symlink and (todo or follow or directory):
+                links += 1
+                if links > paths.SYMLINK_MAX:
+                    raise fault(errno.ELOOP, "too many symbolic links", path)
+                target = found.readlink(caller)
+                todo += paths.split(target)[::-1]
+                here = self.root if target.startswith("/") else here
+                continue
+            if todo and not found.is_directory:
+                raise fault(errno.ENOTDIR, f"{found.path} is no directory", path)
+            here = found
+        if directory and not here.is_directory:
+            raise fault(errno.ENOTDIR, f"{here.path} is no directory", path)
+        return here, []
+
+    def synthetic(self, place: Place) -> Member:
+        """Give the directory of a path that leads to mounts and that no service provides."""
+        return Member(self._synthetic.entry, self._synthetic.directory(place.number), create=False)
+
+    # Changing ------------------------------------------------------------------------------------
+
+    def mount(
+        self,
+        service: Service,
+        path: str,
+        access: Access = Access.RW,
+        options: Mapping[str, str] | None = None,
+        *,
+        source: str | None = None,
+    ) -> None:
+        """Mount a service in place of what is at the path.
+
+        source: what a recipe calls it, `NAME:ARGUMENT`. Raises OSError: EPERM in a child or when
+        sealed, EINVAL for an unknown option or a bad path, ENOSPC for too many mounts.
+        """
+        self._require_open()
+        if self._child:
+            raise fault(errno.EPERM, "only the owner of a namespace mounts; bind what you can see")
+        options = dict(options or {})
+        names = self._target(path)
+        node = service.narrow(service.root, options) if options else service.root
+        entry = MountEntry(service, access, options)
+        self._put(names, Place((Member(entry, node),), maker=self.number))
+        self._record(Mount(source or service.name, paths.join(names), access, options))
+
+    def bind(
+        self,
+        source: str,
+        target: str,
+        where: Where = Where.REPLACE,
+        *,
+        create: bool = False,
+        access: Access = Access.RW,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Show at the target what the source shows now, with all that is mounted beneath it.
+
+        Raises OSError: ENOENT for a missing source (or target of a union), ENOTDIR for a union with
+        a file, EPERM when sealed, EINVAL for an unknown option, ENOSPC for too many mounts.
+        """
+        self._require_open()
+        options = dict(options or {})
+        channel = self.resolve(_OWNER, source)
+        names = self._target(target)
+        graft = self._graft(channel, access, options, create)
+        old = self.table.find(names)
+        if where is Where.REPLACE:
+            foreign = self._child and old is not None and old.holds_foreign(self.number)
+            self._put(names, evolve(graft, locked=foreign))
+        else:
+            self._put(names, self._union(names, old, graft, where))
+        self._record(Bind(channel.path, paths.join(names), where.value, create, access, options))
+
+    def unmount(self, path: str) -> None:
+        """Take away what is mounted at the path, and all that is mounted beneath it.
+
+        A child may drop any name: it becomes ENOENT. Raises OSError: EINVAL when nothing is mounted
+        there, ENOENT for a missing name, EPERM when sealed, EBUSY for the root of a child.
+        """
+        self._require_open()
+        names = self._target(path)
+        place = self.table.find(names)
+        if not self._child:
+            if place is None or not place.members:
+                raise fault(errno.EINVAL, f"nothing is mounted at {paths.join(names)}")
+            self._put(names, None)
+        elif not names:
+            raise fault(errno.EBUSY, "the root of a child's namespace stays")
+        elif place is None or not place.members or place.holds_foreign(self.number):
+            self.resolve(_OWNER, path)
+            self._put(names, Place(opaque=True, locked=True, maker=self.number))
+        else:
+            self._put(names, None)
+        self._record(Unmount(paths.join(names)))
+
+    def fork(self) -> "Namespace":
+        """Make the namespace of a child: the same names, locked, and independent from now on."""
+        child = Namespace.__new__(Namespace)
+        child.number = next(_namespace_numbers)
+        child.table = self.table
+        child.observers = self.observers
+        child.sentences = self.sentences
+        child.env = dict(self.env)
+        child.limits = dict(self.limits)
+        child.sealed = False
+        child._child = True
+        child._lines = ()
+        child._places = self._places
+        child._listeners = ()
+        child._synthetic = self._synthetic
+        return child
+
+    def seal(self) -> None:
+        """Refuse every mount, bind and unmount from now on."""
+        self.sealed = True
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call back with the path of each mount, bind and unmount; returns how to stop that."""
+        self._listeners = (*self._listeners, listener)
+
+        def stop() -> None:
+            self._listeners = tuple(kept for kept in self._listeners if kept is not listener)
+
+        return stop
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _require_open(self) -> None:
+        if self.sealed:
+            raise fault(errno.EPERM, "this namespace is sealed; fork it to narrow it further")
+
+    def _target(self, path: str) -> tuple[str, ...]:
+        # The names of a target as the tree has them, symbolic links followed as mount(2) does, so
+        # that a cover lies over the file itself. What does not exist yet is taken by its text.
+        channel, rest = self._resolve(_OWNER, _absolute(path), follow=True)
+        if rest and not channel.is_directory:
+            raise fault(errno.ENOTDIR, f"{channel.path} is no directory", path)
+        return paths.clean(paths.join([*paths.split(channel.path), *rest]))
+
+    def _graft(
+        self, channel: Channel, access: Access, options: Mapping[str, str], create: bool
+    ) -> Place:
+        place = channel.place
+        if place is None or not (place.members or channel.is_directory):
+            place = Place()
+        if not place.members:
+            place = evolve(place, members=(Member(channel.entry, channel.node),), opaque=False)
+        top = place
+
+        def copy(old: Place) -> Place:
+            foreign = old.locked or (old.maker != self.number and bool(old.members or old.opaque))
+            is_top = old.number == top.number
+            return evolve(
+                old,
+                members=tuple(self._narrowed(m, access, options, is_top) for m in old.members),
+                locked=foreign and not is_top,
+                maker=self.number,
+                number=Place().number,
+            )
+
+        grafted = mapped(place, copy)
+        if create:
+            members = tuple(evolve(member, create=True) for member in grafted.members)
+        else:
+            members = tuple(evolve(member, create=False) for member in grafted.members)
+        return evolve(grafted, members=members)
+
+    def _narrowed(
+        self, member: Member, access: Access, options: Mapping[str, str], is_top: bool
+    ) -> Member:
+        old = member.entry
+        service = old.service
+        mine = options if is_top else {k: v for k, v in options.items() if k in service.options}
+        node = service.narrow(member.node, mine) if mine else member.node
+        entry = MountEntry(service, old.access.narrowed(access), {**old.options, **mine})
+        return Member(entry, node, member.create)
+
+    def _union(
+        self, names: tuple[str, ...], old: Place | None, graft: Place, where: Where
+    ) -> Place:
+        target = self.resolve(_OWNER, paths.join(names))
+        members = [*graft.members]
+        if not target.is_directory or not all(isinstance(m.node, Directory) for m in members):
+            raise fault(errno.ENOTDIR, "a union joins directories; bind a file without -a and -b")
+        base = old or Place()
+        own = base.members or (Member(target.entry, target.node),)
+        before = where is Where.BEFORE
+        first, second = (graft, base) if before else (base, graft)
+        foreign = self._child and base.maker != self.number and bool(base.members or base.opaque)
+        return evolve(
+            base,
+            members=(*members, *own) if before else (*own, *members),
+            children=merged(first, second),
+            locked=base.locked or foreign,
+            maker=self.number,
+        )
+
+    def _put(self, names: tuple[str, ...], place: Place | None) -> None:
+        table = put(self.table, names, place)
+        added, depth = place.measure() if place is not None else (0, 0)
+        self._places += added + len(names)
+        if self._places > PLACES_MAX:
+            # The sum forgets what was replaced: count, before refusing.
+            self._places, _ = table.measure()
+        if self._places > PLACES_MAX:
+            self._places, _ = self.table.measure()
+            raise fault(errno.ENOSPC, f"a namespace has at most {PLACES_MAX} places for mounts")
+        if len(names) + depth > DEPTH_MAX:
+            raise fault(errno.ENAMETOOLONG, f"mounts nest at most {DEPTH_MAX} names deep")
+        self.table = table
+
+    def _record(self, line: Line) -> None:
+        self._lines = (*self._lines, line)
+        for listener in self._listeners:
+            listener(line.changes)
+
+
+_OWNER = Caller()
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise fault(errno.EINVAL, f"a path in a namespace begins with '/': {path!r}")
+    return path
+
+
+class _SyntheticDirectory(Directory):
+    """A directory that holds nothing but the mounts beneath it."""
+
+    def __init__(self, qid: int, stat: Stat) -> None:
+        self.qid = qid
+        self._stat = stat
+
+    def walk(self, name: str) -> Node:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+
+    def stat(self) -> StatLike:
+        return self._stat
+
+    def readdir(self) -> list[str]:
+        return []
+
+
+class _Synthetic(Service):
+    name = "namespace"
+
+    def __init__(self) -> None:
+        super().__init__()
+        now = time.time_ns()
+        self._stat = Stat(
+            modes.S_IFDIR | 0o555, 2, os.geteuid(), os.getegid(),
+            st_atime_ns=now, st_mtime_ns=now, st_ctime_ns=now,
+        )  # fmt: skip
+        self.root = self.directory(0)
+        self.entry = MountEntry(self)
+
+    def directory(self, number: int) -> _SyntheticDirectory:
+        """Give the directory that stands at the place with this number."""
+        return _SyntheticDirectory(number, self._stat)

@@ -1,0 +1,145 @@
+"""Operation: what passes through the channel, as its observers see it."""
+
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+
+from attrs import define
+
+from oanix.caller import Caller
+
+if TYPE_CHECKING:
+    from oanix.namespace import Namespace
+
+
+class Kind(Enum):
+    """The operations that a door can ask for."""
+
+    WALK = "walk"
+    STAT = "stat"
+    READDIR = "readdir"
+    OPEN = "open"
+    CREATE = "create"
+    MKDIR = "mkdir"
+    MKNOD = "mknod"
+    SYMLINK = "symlink"
+    LINK = "link"
+    UNLINK = "unlink"
+    RMDIR = "rmdir"
+    RENAME = "rename"
+    READLINK = "readlink"
+    SETATTR = "setattr"
+    GETXATTR = "getxattr"
+    SETXATTR = "setxattr"
+    LISTXATTR = "listxattr"
+    REMOVEXATTR = "removexattr"
+    STATFS = "statfs"
+    READ = "read"
+    WRITE = "write"
+    TRUNCATE = "truncate"
+    FSYNC = "fsync"
+    CLOSE = "close"
+
+
+class Subject(Protocol):
+    """What an operation is done to: a channel, or a file opened through one."""
+
+    @property
+    def namespace(self) -> "Namespace": ...
+    @property
+    def path(self) -> str: ...
+
+
+@define(eq=False)
+class Operation:
+    """One operation, before and after.
+
+    arguments are the method's own, the caller excepted. After: error is what was raised, result
+    what was answered.
+    """
+
+    kind: Kind
+    subject: Subject
+    caller: Caller
+    arguments: tuple[object, ...]
+    error: BaseException | None = None
+    result: object = None
+
+
+class Observer(Protocol):
+    """Sees every operation of a namespace. `before` may refuse one by raising OSError."""
+
+    def before(self, operation: Operation) -> None: ...
+    def after(self, operation: Operation) -> None: ...
+
+
+S = TypeVar("S", bound=Subject)
+P = ParamSpec("P")
+R = TypeVar("R")
+Method = Callable[Concatenate[S, Caller, P], R]
+
+
+def observed(kind: Kind) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
+    """Let the observers of the namespace see each call of a method; without any it costs a test."""
+
+    def decorate(method: Method[S, P, R]) -> Method[S, P, R]:
+        @wraps(method)
+        def call(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            if not self.namespace.observers:
+                return method(self, caller, *args, **kwargs)
+            operation = _begin(kind, self, caller, args)
+            try:
+                operation.result = result = method(self, caller, *args, **kwargs)
+            except BaseException as error:
+                operation.error = error
+                raise
+            finally:
+                _end(operation)
+            return result
+
+        return call
+
+    return decorate
+
+
+def observed_async(
+    kind: Kind,
+) -> Callable[[Method[S, P, Awaitable[R]]], Method[S, P, Awaitable[R]]]:
+    """Do the same for a method that may wait: `after` comes when it has ended or was cancelled."""
+
+    def decorate(method: Method[S, P, Awaitable[R]]) -> Method[S, P, Awaitable[R]]:
+        @wraps(method)
+        def call(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+            if not self.namespace.observers:
+                return method(self, caller, *args, **kwargs)
+            return watch(self, caller, *args, **kwargs)
+
+        async def watch(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            operation = _begin(kind, self, caller, args)
+            try:
+                operation.result = result = await method(self, caller, *args, **kwargs)
+            except BaseException as error:
+                operation.error = error
+                raise
+            finally:
+                _end(operation)
+            return result
+
+        return call
+
+    return decorate
+
+
+def _begin(
+    kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...]
+) -> Operation:
+    operation = Operation(kind, subject, caller, arguments)
+    for observer in subject.namespace.observers:
+        observer.before(operation)
+    return operation
+
+
+def _end(operation: Operation) -> None:
+    for observer in reversed(operation.subject.namespace.observers):
+        observer.after(operation)
