@@ -58,7 +58,7 @@ class Handle:
     """Exact size in bytes of a snapshot, from the open on; None: as `stat` says, or no end."""
 
     version: int = 0
-    """Version of the content (of the qid, intro(5)); while it is the same a door may keep its cache."""
+    """Version of the content (intro(5)): while it stays the same, a door may keep its cache."""
 
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         """Read at once; b"" is the end. Raises OSError EBADF when not open for reading."""
