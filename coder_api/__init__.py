@@ -1,0 +1,1 @@
+"""The Coder web API: turns HTTP and WebSocket requests into path operations."""

@@ -1,0 +1,1 @@
+"""The doors through which a namespace is reached from outside its process."""

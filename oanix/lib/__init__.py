@@ -1,0 +1,1 @@
+"""Shared libraries that are no services: Nostr, WebSocket, policy, vault."""

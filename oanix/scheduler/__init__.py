@@ -1,0 +1,1 @@
+"""Jobs: their specification, queue, workers and limits."""
