@@ -1,0 +1,175 @@
+"""The rules of the layout: who imports whom, and what no module may do."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import grimp
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("oanix", "mounts", "coder_api")
+CONTRACTS = ROOT / ".importlinter"
+
+# All of oanix but the kernel. What is not named here is kernel, a new module too.
+ABOVE_THE_KERNEL = {"__main__", "cli", "assembly", "env", "scheduler", "services", "lib"}
+KERNEL_LIBRARIES = {"trio", "attrs", "apsw"}
+
+
+def test_the_packages_keep_the_import_contracts() -> None:
+    code = lint_imports(config_filename=str(CONTRACTS), no_cache=True, no_logo=True)
+    assert code == 0, "the report above names the imports"
+
+
+FORBIDDEN_IMPORTS = {
+    "oanix.lib.planted": "oanix.services",
+    "oanix.services.planted": "oanix.scheduler",
+    "oanix.services.one": "oanix.services.two",
+    "oanix.scheduler.planted": "oanix.assembly",
+    "oanix.assembly": "mounts",
+    "oanix.env": "oanix.cli",
+    "mounts.planted": "coder_api",
+    "mounts.other": "oanix.services.two",
+    "coder_api.planted": "oanix.node",
+    "coder_api.other": "pyfuse3",
+    "oanix.kit": "apsw",
+}
+ALLOWED_IMPORTS = {"mounts.fuse": "pyfuse3", "oanix.store": "apsw", "oanix.cli": "coder_api"}
+
+
+@pytest.mark.slow
+def test_every_contract_catches_what_it_forbids(tmp_path: Path) -> None:
+    for package in (*PACKAGES, "oanix.lib", "oanix.services", "oanix.scheduler"):
+        _write_module(tmp_path, f"{package}.__init__", "")
+    _write_module(tmp_path, "oanix.node", "")
+    _write_module(tmp_path, "oanix.services.two", "")
+    for module, imported in {**FORBIDDEN_IMPORTS, **ALLOWED_IMPORTS}.items():
+        _write_module(tmp_path, module, f"import {imported}\n")
+    program = "from importlinter.cli import lint_imports_command as main; main()"
+
+    run = subprocess.run(
+        [sys.executable, "-c", program, "--config", CONTRACTS, "--no-cache", "--no-logo"],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 1, run.stderr
+    kept = [name for name in _contract_names() if f"{name} BROKEN" not in run.stdout]
+    assert kept == []
+    missed = [
+        f"{a} -> {b}" for a, b in FORBIDDEN_IMPORTS.items() if f"{a} -> {b}" not in run.stdout
+    ]
+    assert missed == []
+    refused = [f"{a} -> {b}" for a, b in ALLOWED_IMPORTS.items() if f"{a} -> {b}" in run.stdout]
+    assert refused == []
+
+
+def test_the_kernel_imports_only_itself_and_its_three_libraries() -> None:
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    kernel = {module for module in graph.modules if _is_kernel(module)}
+    allowed = kernel | KERNEL_LIBRARIES | sys.stdlib_module_names
+    assert "oanix.node" in kernel
+    strays = [
+        f"{module} -> {imported}"
+        for module in sorted(kernel)
+        for imported in sorted(graph.find_modules_directly_imported_by(module) - allowed)
+    ]
+    assert strays == []
+
+
+def test_no_module_prints_keeps_state_or_imports_by_string() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{fault}"
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for fault in _faults(ast.parse(path.read_bytes()))
+    ]
+    assert faults == []
+
+
+def test_the_search_for_faults_finds_them() -> None:
+    source = """
+import importlib
+cache: dict[str, int] = {}
+seen = set()
+VERBS = {"a": 1}
+NAMES = list(VERBS)
+NOTHING: Mapping[str, int] = {}
+def f():
+    global seen
+    seen = {}
+    print(seen)
+    importlib.import_module("apsw")
+"""
+    assert list(_faults(ast.parse(source))) == [
+        "3: an empty container at module level is state",
+        "4: an empty container at module level is state",
+        "9: global",
+        "11: print",
+        "12: importing apsw by its name hides it from import-linter",
+    ]
+
+
+def _write_module(root: Path, module: str, source: str) -> None:
+    path = root.joinpath(*module.split(".")).with_suffix(".py")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+
+
+def _contract_names() -> list[str]:
+    contracts = ConfigParser()
+    contracts.read(CONTRACTS)
+    return [contracts[s]["name"] for s in contracts.sections() if s.startswith("importlinter:")]
+
+
+def _is_kernel(module: str) -> bool:
+    package, *rest = module.split(".")
+    return package == "oanix" and not ABOVE_THE_KERNEL.intersection(rest[:1])
+
+
+def _faults(tree: ast.Module) -> Iterator[str]:
+    for statement in tree.body:
+        if _makes_state(statement):
+            yield f"{statement.lineno}: an empty container at module level is state"
+    for node in ast.walk(tree):
+        match node:
+            case ast.Global(lineno=line):
+                yield f"{line}: global"
+            case ast.Call(func=ast.Name(id="print"), lineno=line):
+                yield f"{line}: print"
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value="apsw" | "pyfuse3" as name), *_],
+                lineno=line,
+            ):
+                yield f"{line}: importing {name} by its name hides it from import-linter"
+
+
+def _makes_state(statement: ast.stmt) -> bool:
+    """Tell whether a statement makes what can only be there to be filled later."""
+    match statement:
+        case ast.AnnAssign(annotation=ast.Subscript(value=ast.Name(id="Mapping" | "Sequence"))):
+            return False  # mypy sees to it that nothing is put in
+        case ast.Assign(value=value) | ast.AnnAssign(value=value):
+            return _is_empty(value)
+    return False
+
+
+def _is_empty(value: ast.expr | None) -> bool:
+    match value:
+        case ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case ast.Call(func=ast.Name(id="set" | "list" | "dict"), args=[], keywords=[]):
+            return True
+        case ast.Call(func=ast.Name(id="deque" | "defaultdict"), args=[] | [_]):
+            return True
+    return False
