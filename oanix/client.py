@@ -176,40 +176,34 @@ class Client:
         A name that vanishes meanwhile is left out; any other error is an entry of its own, so that
         one closed directory does not hide the rest. A path may be long: this does not recurse.
         """
-        todo = [(self.channel(path, follow=False), 0)]
+        top = self.channel(path, follow=False)
+        children, entry = self._looked(top, top.stat(self.caller), 0)
+        yield entry
+        todo = [(top, name, 1) for name in children]
         while todo:
-            channel, depth = todo.pop()
-            entry = self._entry(channel, depth)
-            if entry is None:
+            parent, name, depth = todo.pop()
+            try:
+                channel, stat = parent.lookup(self.caller, name)
+            except FileNotFoundError:
                 continue
-            if not channel.is_directory or entry.stat is None:
-                yield entry
+            except OSError as error:
+                where = paths.join([*paths.split(parent.path), name])
+                yield Entry(where, depth, None, error)
                 continue
-            children, error = self._children(channel)
-            yield Entry(entry.path, depth, entry.stat, error)
-            for name in sorted(children, reverse=True):
-                try:
-                    todo.append((channel.walk(self.caller, name), depth + 1))
-                except FileNotFoundError:
-                    continue
-                except OSError as failed:
-                    where = paths.join([*paths.split(channel.path), name])
-                    yield Entry(where, depth + 1, None, failed)
+            children, entry = self._looked(channel, stat, depth)
+            yield entry
+            todo += [(channel, child, depth + 1) for child in children]
 
-    def _entry(self, channel: Channel, depth: int) -> Entry | None:
-        try:
-            stat = channel.stat(self.caller)
-        except FileNotFoundError:
-            return None
-        except OSError as failed:
-            return Entry(channel.path, depth, None, failed)
-        return Entry(channel.path, depth, stat, None, channel.listed)
-
-    def _children(self, channel: Channel) -> tuple[list[str], OSError | None]:
-        try:
-            return channel.readdir(self.caller), None
-        except OSError as failed:
-            return [], failed
+    def _looked(self, channel: Channel, stat: StatLike, depth: int) -> tuple[list[str], Entry]:
+        # The entry, and the names beneath it in reverse order, as they are popped from a stack.
+        names: list[str] = []
+        failed: OSError | None = None
+        if channel.is_directory:
+            try:
+                names = sorted(channel.readdir(self.caller), reverse=True)
+            except OSError as error:
+                failed = error
+        return names, Entry(channel.path, depth, stat, failed, channel.listed)
 
     def readlink(self, path: str) -> str:
         """Give the target of a symbolic link as it was written."""
@@ -224,21 +218,25 @@ class Client:
 
     def makedirs(self, path: str, mode: int = 0o755) -> None:
         """Make a directory and those that lead to it, as far as they are missing (`mkdir -p`)."""
-        here = ""
+        here = self.namespace.root
         for name in paths.split(path):
-            here = f"{here}/{name}"
+            if name == "..":
+                here = here.parent or here
+                continue
             try:
-                self.mkdir(here, mode)
+                here = here.mkdir(self.caller, name, mode)[0]
             except OSError as error:
-                # A read-only directory on the way says EROFS of what exists as well.
-                if error.errno == errno.ENOTDIR or not self._is_directory(here):
-                    raise
+                # A read-only or foreign directory on the way says more than EEXIST.
+                try:
+                    here = self._followed(here, name)
+                except FileNotFoundError:
+                    raise error from None
+        if not here.is_directory:
+            raise fault(errno.EEXIST, "the path exists and is no directory", path)
 
-    def _is_directory(self, path: str) -> bool:
-        try:
-            return self.channel(path).is_directory
-        except FileNotFoundError:
-            return False
+    def _followed(self, head: Channel, name: str) -> Channel:
+        found = head.walk(self.caller, name)
+        return self.channel(found.path) if found.is_symlink else found
 
     def unlink(self, path: str) -> None:
         """Remove a name that is no directory (unlink(2))."""
