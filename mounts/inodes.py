@@ -1,0 +1,91 @@
+"""The inode table of a kernel door: numbers that the kernel knows, and what stands behind them.
+
+An inode stands for (mount entry, qid) under a fresh 64-bit number, so that one file seen through a
+read-only and a writable mount keeps two rights. The kernel counts each answer that names an inode
+and gives the counts back with FORGET; at zero the inode is gone. Nothing here belongs to one
+binding.
+"""
+
+import itertools
+
+from attrs import define
+
+from oanix.channel import Channel
+
+ROOT = 1
+"""The number of the root (FUSE_ROOT_ID)."""
+
+
+@define(eq=False)
+class Inode:
+    """A file as the kernel knows it.
+
+    lookups: answers that named it and were not forgotten. version: of the content in the kernel's
+    page cache. size: of the newest open snapshot, None when there is none.
+    """
+
+    number: int
+    channel: Channel
+    key: tuple[int, int]
+    lookups: int = 0
+    version: int | None = None
+    size: int | None = None
+
+
+class InodeTable:
+    """Inodes by their number and by what they stand for."""
+
+    def __init__(self, root: Channel) -> None:
+        self._numbers = itertools.count(ROOT)
+        self._by_number: dict[int, Inode] = {}
+        self._by_key: dict[tuple[int, int], Inode] = {}
+        self.add(root)
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __getitem__(self, number: int) -> Inode:
+        return self._by_number[number]
+
+    def find(self, key: tuple[int, int]) -> Inode | None:
+        """Find the inode of a mount entry and qid."""
+        return self._by_key.get(key)
+
+    def add(self, channel: Channel) -> Inode:
+        """Give the inode for a channel and count one lookup; a known one takes the newest name."""
+        key = channel.key
+        inode = self._by_key.get(key)
+        if inode is None:
+            inode = Inode(next(self._numbers), channel, key)
+            self._by_key[key] = self._by_number[inode.number] = inode
+        else:
+            known = inode.channel
+            known.node = channel.node
+            if known.parent is not channel.parent or known.name != channel.name:
+                self._rename(known, channel.parent, channel.name)
+        inode.lookups += 1
+        return inode
+
+    def _rename(self, known: Channel, parent: Channel | None, name: str) -> None:
+        # The root stays the root, even where a bind shows it once more.
+        if parent is not None and known.parent is not None:
+            known.moved(parent, name)
+
+    def forget(self, number: int, count: int) -> None:
+        """Take back lookups; the last one takes the inode with it."""
+        inode = self._by_number.get(number)
+        if inode is None or number == ROOT:
+            return
+        inode.lookups -= count
+        if inode.lookups <= 0:
+            del self._by_number[number]
+            if self._by_key.get(inode.key) is inode:
+                del self._by_key[inode.key]
+
+    def reroot(self, root: Channel) -> None:
+        """Let the root number stand for another channel: something was mounted at `/`."""
+        old = self._by_number[ROOT]
+        if self._by_key.get(old.key) is old:
+            del self._by_key[old.key]
+        old.channel, old.key = root, root.key
+        self._by_key[old.key] = old
