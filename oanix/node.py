@@ -107,6 +107,8 @@ class Handle:
 class Node:
     """One file of a service."""
 
+    __slots__ = ()
+
     qid: int
     """A number that no other file of this service instance ever has."""
 
@@ -131,6 +133,8 @@ class Node:
 class Directory(Node):
     """A node that has names in it."""
 
+    __slots__ = ()
+
     def walk(self, name: str) -> Node:
         """Find a name. Raises Missing when there is none."""
         raise NotImplementedError
@@ -148,6 +152,8 @@ class Directory(Node):
 class SeesNamespace(Node):
     """A file that shows something of the namespace through which it is opened (`/proc/self/ns`)."""
 
+    __slots__ = ()
+
     async def open_in(self, namespace: "Namespace", flags: int, caller: Caller) -> Handle:
         """Open the file as seen from this namespace."""
         raise NotImplementedError
@@ -155,6 +161,8 @@ class SeesNamespace(Node):
 
 class CanCreate(Directory):
     """A directory in which new names can be made. Each raises OSError EEXIST for a name in use."""
+
+    __slots__ = ()
 
     def create(self, name: str, flags: int, mode: int, caller: Caller) -> tuple[Node, Handle]:
         """Make a regular file and open it (open(2) with O_CREAT | O_EXCL)."""
@@ -176,6 +184,8 @@ class CanCreate(Directory):
 class CanLink(Directory):
     """A directory that takes hard links to files of the same service."""
 
+    __slots__ = ()
+
     def link(self, node: Node, name: str, caller: Caller) -> None:
         """Give an existing file one more name."""
         raise NotImplementedError
@@ -183,6 +193,8 @@ class CanLink(Directory):
 
 class CanRemove(Directory):
     """A directory whose names can be removed."""
+
+    __slots__ = ()
 
     def unlink(self, name: str, caller: Caller) -> None:
         """Remove a name that is no directory; open files stay usable (unlink(2))."""
@@ -196,6 +208,8 @@ class CanRemove(Directory):
 class CanRename(Directory):
     """A directory whose names can be moved to directories of the same service."""
 
+    __slots__ = ()
+
     def rename(
         self, name: str, target: Directory, new_name: str, *, flags: int, caller: Caller
     ) -> None:
@@ -206,6 +220,8 @@ class CanRename(Directory):
 class CanReadlink(Node):
     """A symbolic link."""
 
+    __slots__ = ()
+
     def readlink(self) -> str:
         """Give the target as it was written."""
         raise NotImplementedError
@@ -214,6 +230,8 @@ class CanReadlink(Node):
 class CanSetattr(Node):
     """A node whose attributes can be changed."""
 
+    __slots__ = ()
+
     def setattr(self, changed: Changed, caller: Caller) -> None:
         """Change attributes. Raises OSError as chmod(2), chown(2), truncate(2), utimensat(2)."""
         raise NotImplementedError
@@ -221,6 +239,8 @@ class CanSetattr(Node):
 
 class CanXattr(Node):
     """A node with extended attributes (xattr(7)). Raises OSError ENODATA for a missing one."""
+
+    __slots__ = ()
 
     def getxattr(self, name: str) -> bytes:
         """Read one."""
