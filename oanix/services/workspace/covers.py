@@ -19,7 +19,7 @@ from oanix.path import decode
 from oanix.stat import Stat, StatLike
 
 if TYPE_CHECKING:
-    from oanix.services.workspace.files import HostDirectory
+    from oanix.services.workspace.directory import HostDirectory
     from oanix.services.workspace.tree import Tree
 
 LOOK_SECONDS = 1.0
@@ -162,7 +162,7 @@ def _names_below(root: "HostDirectory", path: str) -> list[str]:
 
 
 def _directory(node: Node) -> "HostDirectory":
-    from oanix.services.workspace.files import HostDirectory
+    from oanix.services.workspace.directory import HostDirectory
 
     if isinstance(node, HostDirectory):
         return node

@@ -16,7 +16,7 @@ from oanix.path import PATH_MAX
 from oanix.services.workspace import host
 
 if TYPE_CHECKING:
-    from oanix.services.workspace.files import HostDirectory
+    from oanix.services.workspace.directory import HostDirectory
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from oanix.node import (
     Handle,
     Node,
 )
-from oanix.services.workspace.files import RENAME_EXCHANGE, HostDirectory
+from oanix.services.workspace.directory import RENAME_EXCHANGE, HostDirectory
 from oanix.stat import Changed, StatLike
 
 

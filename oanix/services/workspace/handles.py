@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from oanix.errors import fault
 from oanix.node import FOREVER, WOULD_BLOCK, Handle, WouldBlock
 from oanix.services.workspace import attributes
 from oanix.stat import StatLike
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from oanix.services.workspace.files import HostFile
@@ -26,9 +29,10 @@ def open_flags(flags: int) -> int:
     """Give the flags with which the host opens a file.
 
     Not O_DIRECT (a door's buffers are not aligned), O_TRUNC (done once the file is known to be the
-    right one) nor O_NOATIME (the caller's right to it is not the server's).
+    right one) nor O_NOATIME (the caller's right to it is not the server's). Never waiting: should a
+    FIFO have taken the file's name, or another process a lease on the file, the server goes on.
     """
-    return flags & _KEPT | os.O_CLOEXEC | os.O_NOCTTY
+    return flags & _KEPT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 def _stamp(stat: os.stat_result) -> Stamp:
@@ -175,8 +179,11 @@ class FileHandle(Handle):
             opened.stamp = _stamp(os.fstat(self.fd))
         if not opened.handles:
             self.node.volume.tree.opened.pop(self.node.qid, None)
-        with contextlib.suppress(OSError):
+        try:
             os.close(self.fd)
+        except OSError as error:
+            # Too late to tell the writer; flush has had the chance.
+            log.warning("closing a file of the workspace failed: %s", error.strerror)
 
 
 class _Folding:

@@ -18,7 +18,7 @@ from oanix.services.workspace import host
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oanix.services.workspace.files import HostDirectory
+    from oanix.services.workspace.directory import HostDirectory
 
 # fanotify_init(2) and fanotify_mark(2); the numbers are those of linux/fanotify.h.
 _CLOEXEC, _NONBLOCK = 0x1, 0x2

@@ -7,22 +7,33 @@ forgotten, and comes back as a new node when it is looked up again.
 import os
 import stat as modes
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
 from attrs import define, field
 
 from oanix.service import Service
-from oanix.services.workspace import files, host
+from oanix.services.workspace import host
 from oanix.services.workspace.covers import Covers
 from oanix.services.workspace.descriptors import Descriptors
+from oanix.services.workspace.directory import HostDirectory
+from oanix.services.workspace.files import HostFile, HostLink, HostNode, HostSpecial
 from oanix.services.workspace.marks import Marks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 READERS_MAX = 8
 """How many threads at most read from the host's disk, or sync to it, at a time."""
+
+
+KINDS: dict[int, type[HostNode]] = {
+    modes.S_IFREG: HostFile,
+    modes.S_IFDIR: HostDirectory,
+    modes.S_IFLNK: HostLink,
+}
+"""The class of a node by the type of its file; the others are HostSpecial."""
 
 
 @define(eq=False)
@@ -31,7 +42,7 @@ class Volume:
 
     tree: "Tree"
     dev: int
-    nodes: "dict[int, weakref.ref[files.HostNode]]" = field(factory=dict)
+    nodes: dict[int, weakref.ref[HostNode]] = field(factory=dict)
 
 
 class Tree:
@@ -45,10 +56,10 @@ class Tree:
         self.limiter = trio.CapacityLimiter(READERS_MAX)
         self.marks = Marks()
         self.covers = Covers()
-        self.opened: dict[int, files.HostFile] = {}
+        self.opened: dict[int, HostFile] = {}
         self._volumes: dict[int, Volume] = {}
         stat = os.fstat(root_fd)
-        self.root = files.HostDirectory(self._volume(stat.st_dev), None, "", stat)
+        self.root = HostDirectory(self._volume(stat.st_dev), None, "", stat)
         self.root.volume.nodes[self.root.ino] = weakref.ref(self.root)
         self.descriptors.keep(self.root, root_fd)
         self.covers.watch_mounts(self)
@@ -66,21 +77,17 @@ class Tree:
 
     # Which node stands for which file ------------------------------------------------------------
 
-    def node(
-        self, parent: "files.HostDirectory", name: str, stat: os.stat_result
-    ) -> "files.HostNode":
+    def node(self, parent: HostDirectory, name: str, stat: os.stat_result) -> HostNode:
         """Give the node of the file that a name leads to."""
         node = self.known(parent, name, stat)
         if node is None:
             volume = self._volume(stat.st_dev)
-            make = files.KINDS.get(modes.S_IFMT(stat.st_mode), files.HostSpecial)
+            make = KINDS.get(modes.S_IFMT(stat.st_mode), HostSpecial)
             node = make(volume, parent, name, stat)
             volume.nodes[stat.st_ino] = weakref.ref(node)
         return node
 
-    def known(
-        self, parent: "files.HostDirectory", name: str, stat: os.stat_result
-    ) -> "files.HostNode | None":
+    def known(self, parent: HostDirectory, name: str, stat: os.stat_result) -> HostNode | None:
         """Give the node of the file that a name leads to if there is one, and let it know the name.
 
         An inode number that the host has given to another file in the meantime is not it.
@@ -100,7 +107,7 @@ class Tree:
             node.found_at(parent, name, stat)
         return node
 
-    def at(self, parent: "files.HostDirectory", name: str) -> "files.HostNode | None":
+    def at(self, parent: HostDirectory, name: str) -> HostNode | None:
         """Give the node that stands for what has this name now, if both exist."""
         try:
             fd = self.descriptors.get(parent)
@@ -109,7 +116,7 @@ class Tree:
             return None
         return self.known(parent, name, stat)
 
-    def nodes(self) -> "Iterator[files.HostNode]":
+    def nodes(self) -> Iterator[HostNode]:
         """Go through the nodes as they are now."""
         for volume in self._volumes.values():
             for reference in list(volume.nodes.values()):
@@ -117,12 +124,12 @@ class Tree:
                 if node is not None:
                     yield node
 
-    def forget(self, node: "files.HostNode") -> None:
+    def forget(self, node: HostNode) -> None:
         """Take note that a file has lost its last name; its number may come back for another."""
         self.unlist(node)
         node.name = ""
 
-    def unlist(self, node: "files.HostNode") -> None:
+    def unlist(self, node: HostNode) -> None:
         """Take a node out of the index, if it is still the one that stands for its number."""
         nodes = node.volume.nodes
         reference = nodes.get(node.ino)
@@ -137,7 +144,7 @@ class Tree:
 
     # What is not to be touched -------------------------------------------------------------------
 
-    def is_covered(self, directory: "files.HostDirectory") -> bool:
+    def is_covered(self, directory: HostDirectory) -> bool:
         """Tell whether the way to a directory leads onto such a mount."""
         parent = directory.parent
         if parent is None:

@@ -9,7 +9,8 @@ from oanix.services.workspace import marks
 from oanix.services.workspace.marks import Event
 
 if TYPE_CHECKING:
-    from oanix.services.workspace.files import HostDirectory, HostFile
+    from oanix.services.workspace.directory import HostDirectory
+    from oanix.services.workspace.files import HostFile
     from oanix.services.workspace.tree import Tree
 
 log = logging.getLogger(__name__)
