@@ -16,7 +16,7 @@ LEVELS: Final = ("trace", "debug", "info", "notice", "warning", "error", "critic
 _ALIASES: Final = {"warn": "warning", "err": "error", "fatal": "critical"}
 
 _SECOND: Final = 1_000_000_000
-_LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC).timestamp())
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999, the last that a date has
 _STAMP: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?"
     r"(?:[Zz]|[+-]([0-9]{2}):([0-9]{2}))"

@@ -108,10 +108,18 @@ class LogFolder(AppendOnly):
         rotated = recover(folder)
         names = [*kind.standard, *sorted({*host.names_in(folder), *rotated} - {*kind.standard})]
         for name in names:
-            if kind.has(name):
+            if kind.has(name) and (name in kind.standard or self._is_ours(name)):
                 log = Log(folder, name, shared, rotates=kind.rotates, ring=rings.get(name))
                 log.load(rotated.get(name, {}))
                 self.logs[name] = log
+
+    def _is_ours(self, name: str) -> bool:
+        # The log of rotated files may be missing: a crash came before the new one had its name.
+        mode = host.mode_of(host_path(self.folder, name))
+        if mode is not None and not modes.S_ISREG(mode):
+            self.shared.warn(name, "is no regular file, and so no log")
+            return False
+        return True
 
     def walk(self, name: str) -> Node:
         if beside := self.beside.get(name):
@@ -213,8 +221,5 @@ class Runs(AppendOnly):
     def _is_run(self, name: str) -> bool:
         if name.startswith(".") or "/" in name:
             return False
-        try:
-            info = os.stat(host_path(self.folder, name), follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return modes.S_ISDIR(info.st_mode)
+        mode = host.mode_of(host_path(self.folder, name))
+        return mode is not None and modes.S_ISDIR(mode)

@@ -205,3 +205,11 @@ def pack(source: bytes, target: bytes, stop: threading.Event) -> bool:
 def names_in(folder: Path) -> list[str]:
     """List a folder of the host; names as OANIX has them."""
     return [paths.decode(name) for name in os.listdir(os.fsencode(folder))]
+
+
+def mode_of(path: bytes) -> int | None:
+    """Tell what lies at a path (lstat(2)), or None when nothing does."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None

@@ -45,6 +45,7 @@ class Shared:
     next_qid: Callable[[], int]
     changed: Callable[[int], None]
     rotated: "Callable[[Log], None]"
+    grown: Callable[[int], None]
     limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(4))
     warnings: dict[str, str] = field(factory=dict)
 
@@ -151,6 +152,8 @@ class Log:
             self.shared.warnings.pop(self.name, None)
         if self.ring is not None:
             self.ring.add(records)
+        if self.rotates:
+            self.shared.grown(len(data))
 
     async def sync(self) -> None:
         """Make every line durable that was appended until now; failures go to `sync_failures`."""

@@ -81,6 +81,8 @@ class LogsFs(Service):
         self.folder = folder
         self._keep = keep
         self._total_bytes = total_bytes
+        self._bytes = 0
+        self._trim_at = total_bytes
         self._work = Bell()
         self._shared = Shared(
             clock=clock,
@@ -90,6 +92,7 @@ class LogsFs(Service):
             next_qid=self.next_qid,
             changed=self.changed,
             rotated=self._rotated,
+            grown=self._grown,
         )
         (folder / "runs").mkdir(mode=0o755, parents=True, exist_ok=True)
         self._ring = Ring(ring_bytes)
@@ -158,6 +161,11 @@ class LogsFs(Service):
         self._trim()
         self._work.ring()
 
+    def _grown(self, count: int) -> None:
+        self._bytes += count
+        if self._bytes > self._trim_at:
+            self._trim()
+
     def _tell(self, log: Log) -> None:
         # Every number may mean another file now, packed or not; one more for what has just gone.
         for number in range(1, len(log.old) + 2):
@@ -201,6 +209,10 @@ class LogsFs(Service):
             if total <= self._total_bytes:
                 break
             total -= self._drop(log, old)
+        self._bytes = total
+        # What cannot be removed is not looked at again for every line.
+        above = total > self._total_bytes
+        self._trim_at = total + _MIB if above else self._total_bytes
 
     def _drop(self, log: Log, old: Rotated) -> int:
         if old.busy:
