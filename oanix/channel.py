@@ -14,6 +14,7 @@ from oanix import path as paths
 from oanix.caller import Caller
 from oanix.errors import Missing, fault
 from oanix.node import (
+    WOULD_BLOCK,
     CanCreate,
     CanLink,
     CanReadlink,
@@ -35,6 +36,15 @@ from oanix.table import Access, MountEntry, Place
 if TYPE_CHECKING:
     from oanix.namespace import Namespace
 
+__all__ = [
+    "RENAME_EXCHANGE",
+    "RENAME_NOREPLACE",
+    "WOULD_BLOCK",
+    "Channel",
+    "OpenFile",
+    "WouldBlock",
+]
+
 N = TypeVar("N", bound=Node)
 
 RENAME_NOREPLACE = 1
@@ -47,7 +57,7 @@ Found = tuple["Channel", StatLike]
 class Channel:
     """A node as seen from one namespace. Methods raise OSError as the Linux calls they mirror."""
 
-    __slots__ = ("_place", "_table", "entry", "name", "namespace", "node", "parent")
+    __slots__ = ("_hidden", "_place", "_table", "entry", "name", "namespace", "node", "parent")
 
     def __init__(
         self,
@@ -63,9 +73,11 @@ class Channel:
         self.node = node
         self.namespace: Namespace
         self._table: Place | None = None
+        self._hidden = False
         if parent is not None:
             self.namespace = parent.namespace
             self._table = parent.namespace.table
+            self._hidden = parent._hidden
         self._place = place
 
     @classmethod
@@ -123,7 +135,11 @@ class Channel:
 
     @property
     def place(self) -> Place | None:
-        """The place of this path in the mount table as it is now, or None where nothing is near."""
+        """The place of this path in the mount table as it is now, or None where nothing is near.
+
+        A directory that was covered after it was walked sees nothing of what is mounted over it,
+        and keeps the place that it had: what was covered or dropped beneath it stays so.
+        """
         table = self.namespace.table
         if self._table is not table:
             self._find_place(table)
@@ -142,12 +158,14 @@ class Channel:
             place: Place | None = table
             if parent is not None:
                 place = parent._place and parent._place.children.get(channel.name)
-            if place is not None and not channel._shown_at(place):
-                place = None
-            channel._place, channel._table = place, table
+            channel._table = table
+            channel._hidden = (parent is not None and parent._hidden) or (
+                place is not None and not channel._shown_at(place)
+            )
+            if not channel._hidden:
+                channel._place = place
 
     def _shown_at(self, place: Place) -> bool:
-        # A channel that was covered after it was walked sees nothing of what is mounted over it.
         if place.members:
             return any(member.entry is self.entry for member in place.members)
         return not place.opaque or self.node.qid == place.number
@@ -164,7 +182,9 @@ class Channel:
         return self.lookup(caller, name)[0]
 
     def _lookup(self, name: str) -> Found:
-        if len(name) > 63 or not name or name[0] == "." or "\0" in name or "/" in name:
+        if not name or name[0] == "." or not name.isascii() or len(name) > paths.NAME_MAX:
+            paths.check_name(name)
+        if "\0" in name or "/" in name:
             paths.check_name(name)
         place = self.place
         child: Place | None = None
@@ -255,13 +275,14 @@ class Channel:
         )
 
     def _refuse_mounted(self, place: Place | None, name: str, number: int) -> None:
+        # A directory that leads to a dropped name stays too: moved, it would show the name again.
         child = place and place.children.get(name)
-        if not child:
+        if not child or not child.binds:
             return
-        if child.shows:
-            raise fault(number, f"{name!r} is a mount point, or leads to one")
-        if child.opaque:
+        if child.opaque and not child.shows:
             raise fault(errno.EPERM, f"{name!r} was dropped from this namespace")
+        if child.shows or number == errno.EBUSY:
+            raise fault(number, f"{name!r} is a mount point, or leads to one or to a dropped name")
 
     # Making --------------------------------------------------------------------------------------
 
@@ -302,6 +323,8 @@ class Channel:
     def link(self, caller: Caller, source: "Channel", name: str) -> Found:
         """Give an existing file one more name here."""
         entry, node = self._making(name)
+        if _has(node, name):
+            raise fault(errno.EEXIST, f"{name!r} exists")
         if source.entry is not entry:
             raise fault(errno.EXDEV, "a hard link stays within one mount")
         if source.is_directory:
@@ -314,6 +337,8 @@ class Channel:
         paths.check_name(name)
         entry, node = self._creator(name)
         if entry.access is Access.RO:
+            if _has(node, name):
+                raise fault(errno.EEXIST, f"{name!r} exists")
             raise _read_only(entry)
         return entry, node
 
@@ -360,11 +385,17 @@ class Channel:
 
     def _removing(self, name: str) -> tuple[MountEntry, Node]:
         paths.check_name(name)
-        self._refuse_mounted(self.place, name, errno.EBUSY)
+        place = self.place
+        child = place and place.children.get(name)
+        if child and child.opaque and not child.shows:
+            raise Missing(name)
+        self._refuse_mounted(place, name, errno.EBUSY)
         entry, node = self._holder(name)
+        directory = _directory(node)
         if entry.access is Access.RO:
             raise _read_only(entry)
         if entry.access is Access.APPEND:
+            directory.walk(name)
             raise fault(errno.EPERM, "this mount is append-only: nothing in it is removed or moved")
         return entry, node
 
@@ -506,13 +537,16 @@ class OpenFile:
     @observed(Kind.WRITE)
     def try_write(self, caller: Caller, data: bytes, offset: int) -> int | WouldBlock:
         """Write at once, or answer WOULD_BLOCK."""
+        self._require_writing(errno.EBADF)
         answer = self.handle.try_write(data, offset)
-        self._wrote(caller)
+        if answer is not WOULD_BLOCK:
+            self._wrote(caller)
         return answer
 
     @observed_async(Kind.WRITE)
     async def write(self, caller: Caller, data: bytes, offset: int) -> int:
         """Write, waiting briefly when it must, then EAGAIN."""
+        self._require_writing(errno.EBADF)
         written = await self.handle.write(data, offset)
         self._wrote(caller)
         return written
@@ -522,6 +556,7 @@ class OpenFile:
         """Set the size through the open file."""
         if self.channel.entry.access is Access.APPEND:
             raise fault(errno.EPERM, "this mount is append-only")
+        self._require_writing(errno.EINVAL)
         self.handle.truncate(size)
         self._wrote(caller)
 
@@ -546,6 +581,11 @@ class OpenFile:
     def ready(self, wake: Callable[[], None] | None = None) -> int:
         """Say what would not block (poll(2)); `wake` is called once when that may change."""
         return self.handle.ready(wake)
+
+    def _require_writing(self, number: int) -> None:
+        # Not left to the service: the rights of the mount were checked against these flags.
+        if not self.flags & os.O_ACCMODE:
+            raise fault(number, "this file was not opened for writing")
 
     def _wrote(self, caller: Caller) -> None:
         channel = self.channel

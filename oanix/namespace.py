@@ -20,7 +20,7 @@ from oanix import path as paths
 from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Sentences, fault
-from oanix.node import Directory, Node
+from oanix.node import FOREVER, Directory, Node
 from oanix.recipe import Bind, Line, Mount, Seal, Unmount, format_recipe
 from oanix.service import Service
 from oanix.stat import Stat, StatLike
@@ -113,7 +113,7 @@ class Namespace:
     def resolve_parent(self, caller: Caller, path: str) -> tuple[Channel, str]:
         """Find the directory of a path's last name, which need not exist, and that name."""
         names = paths.split(path)
-        if not names or names[-1] == "..":
+        if not names or names[-1] == ".." or path.endswith("/."):
             raise fault(errno.EINVAL, "this path has no last name of its own", path)
         head = self.resolve(caller, paths.join(names[:-1]))
         return head, names[-1]
@@ -138,6 +138,7 @@ class Namespace:
                 if links > paths.SYMLINK_MAX:
                     raise fault(errno.ELOOP, "too many symbolic links", path)
                 target = found.readlink(caller)
+                directory = directory or (not todo and target.endswith(("/", "/.")))
                 todo += paths.split(target)[::-1]
                 here = self.root if target.startswith("/") else here
                 continue
@@ -270,6 +271,8 @@ class Namespace:
         channel, rest = self._resolve(_OWNER, _absolute(path), follow=True)
         if rest and not channel.is_directory:
             raise fault(errno.ENOTDIR, f"{channel.path} is no directory", path)
+        if ".." in rest:
+            raise fault(errno.ENOENT, f"{rest[0]!r} does not exist, so it has no parent", path)
         return paths.clean(paths.join([*paths.split(channel.path), *rest]))
 
     def _graft(
@@ -321,7 +324,7 @@ class Namespace:
         own = base.members or (Member(target.entry, target.node),)
         before = where is Where.BEFORE
         first, second = (graft, base) if before else (base, graft)
-        foreign = self._child and base.maker != self.number and bool(base.members or base.opaque)
+        foreign = self._child and base.holds_foreign(self.number)
         return evolve(
             base,
             members=(*members, *own) if before else (*own, *members),
@@ -360,7 +363,9 @@ def _absolute(path: str) -> str:
 
 
 class _SyntheticDirectory(Directory):
-    """A directory that holds nothing but the mounts beneath it."""
+    """A directory that holds nothing but the mounts beneath it; the namespace tells of those."""
+
+    caching = FOREVER
 
     def __init__(self, qid: int, stat: Stat) -> None:
         self.qid = qid

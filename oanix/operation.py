@@ -5,7 +5,7 @@ from enum import Enum
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
-from attrs import define
+from attrs import define, field
 
 from oanix.caller import Caller
 
@@ -65,10 +65,17 @@ class Operation:
     arguments: tuple[object, ...]
     error: BaseException | None = None
     result: object = None
+    _observers: "list[Observer]" = field(factory=list, init=False)
 
 
 class Observer(Protocol):
-    """Sees every operation of a namespace. `before` may refuse one by raising OSError."""
+    """Sees every operation of a namespace, in the order of `observers`; `after` in reverse order.
+
+    `before` may refuse an operation by raising OSError: then those that saw it before see the error
+    after, and the others never hear of it. `after` comes exactly once for each `before` that
+    returned, also when the operation was cancelled, and must not raise. A read that has to wait is
+    two operations: one whose result is WOULD_BLOCK, and one that waits.
+    """
 
     def before(self, operation: Operation) -> None: ...
     def after(self, operation: Operation) -> None: ...
@@ -88,7 +95,7 @@ def observed(kind: Kind) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
         def call(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
             if not self.namespace.observers:
                 return method(self, caller, *args, **kwargs)
-            operation = _begin(kind, self, caller, args)
+            operation = _begin(kind, self, caller, (*args, *kwargs.values()))
             try:
                 operation.result = result = method(self, caller, *args, **kwargs)
             except BaseException as error:
@@ -116,7 +123,7 @@ def observed_async(
             return watch(self, caller, *args, **kwargs)
 
         async def watch(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            operation = _begin(kind, self, caller, args)
+            operation = _begin(kind, self, caller, (*args, *kwargs.values()))
             try:
                 operation.result = result = await method(self, caller, *args, **kwargs)
             except BaseException as error:
@@ -136,10 +143,17 @@ def _begin(
 ) -> Operation:
     operation = Operation(kind, subject, caller, arguments)
     for observer in subject.namespace.observers:
-        observer.before(operation)
+        try:
+            observer.before(operation)
+        except BaseException as error:
+            operation.error = error
+            _end(operation)
+            raise
+        operation._observers.append(observer)
     return operation
 
 
 def _end(operation: Operation) -> None:
-    for observer in reversed(operation.subject.namespace.observers):
+    # Those that saw it begin, whoever was attached or detached meanwhile.
+    for observer in reversed(operation._observers):
         observer.after(operation)

@@ -26,19 +26,23 @@ def decode(raw: bytes) -> str:
 def encode(name: str) -> bytes:
     """Turn a name back into the bytes that Linux has.
 
-    Raises OSError EINVAL for a lone surrogate that stands for no byte.
+    Raises OSError EINVAL for what `decode` never gives: a lone surrogate that stands for no byte,
+    and surrogates whose bytes are text, as these would give one file two names.
     """
     try:
-        return name.encode("utf-8", "surrogateescape")
+        raw = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise fault(errno.EINVAL, "the name holds a lone surrogate, which is no text") from None
+    if not name.isascii() and decode(raw) != name:
+        raise fault(errno.EINVAL, "the name spells text as single bytes; write it as text")
+    return raw
 
 
 def check_name(name: str) -> None:
     """Refuse what cannot be the name of a directory entry.
 
-    Raises OSError: ENOENT for an empty name, EINVAL for `.`, `..`, NUL and `/`, ENAMETOOLONG above
-    NAME_MAX bytes (path_resolution(7)).
+    Raises OSError: ENOENT for an empty name, EINVAL for `.`, `..`, NUL, `/` and as `encode`,
+    ENAMETOOLONG above NAME_MAX bytes (path_resolution(7)).
     """
     if not name:
         raise fault(errno.ENOENT, "a name cannot be empty")
@@ -46,21 +50,21 @@ def check_name(name: str) -> None:
         raise fault(errno.EINVAL, f"{name!r} cannot be the name of a new entry")
     if "\0" in name or "/" in name:
         raise fault(errno.EINVAL, f"a name cannot hold NUL or '/': {name!r}")
-    # A character takes at most four bytes: short names need no encoding to be measured.
-    if len(name) > NAME_MAX // 4 and len(encode(name)) > NAME_MAX:
+    if len(name if name.isascii() else encode(name)) > NAME_MAX:
         raise fault(errno.ENAMETOOLONG, f"a name has at most {NAME_MAX} bytes")
 
 
 def split(path: str) -> list[str]:
     """Split a path into its names; empty ones and `.` vanish, `..` stays for whoever resolves it.
 
-    Raises OSError: ENOENT for an empty path, EINVAL for a NUL, ENAMETOOLONG for a long path.
+    Raises OSError: ENOENT for an empty path, EINVAL for a NUL and as `encode`, ENAMETOOLONG for a
+    long path.
     """
     if not path:
         raise fault(errno.ENOENT, "a path cannot be empty")
     if "\0" in path:
         raise fault(errno.EINVAL, f"a path cannot hold NUL: {path!r}")
-    if len(path) > PATH_MAX // 4 and len(encode(path)) > PATH_MAX:
+    if len(path if path.isascii() else encode(path)) > PATH_MAX:
         raise fault(errno.ENAMETOOLONG, f"a path has at most {PATH_MAX} bytes")
     return [name for name in path.split("/") if name and name != "."]
 

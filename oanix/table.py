@@ -71,11 +71,19 @@ class Place:
     locked: bool = False
     maker: int = 0
     number: int = field(factory=lambda: next(_place_numbers))
+    shows: bool = field(init=False)
+    """Whether there is something to see at this path without looking beneath."""
+    binds: bool = field(init=False)
+    """Whether anything is mounted or dropped at this path or below it."""
 
-    @property
-    def shows(self) -> bool:
-        """Whether there is something to see at this path without looking beneath."""
-        return any(place.members for place in self.walk())
+    @shows.default
+    def _(self) -> bool:
+        return bool(self.members) or any(place.shows for place in self.children.values())
+
+    @binds.default
+    def _(self) -> bool:
+        marked = bool(self.members) or self.opaque
+        return marked or any(place.binds for place in self.children.values())
 
     def find(self, names: tuple[str, ...]) -> "Place | None":
         """Find the place at a path below this one."""
@@ -103,11 +111,20 @@ class Place:
             todo.extend(place.children.values())
 
     def holds_foreign(self, maker: int) -> bool:
-        """Tell whether a namespace would uncover something by removing this subtree."""
-        return any(
-            place.locked or (place.maker != maker and bool(place.members or place.opaque))
-            for place in self.walk()
-        )
+        """Tell whether a namespace would uncover something by removing this subtree.
+
+        What lies below a place of its own that is not locked came there with it or after it.
+        """
+        todo = [self]
+        while todo:
+            place = todo.pop()
+            if place.locked:
+                return True
+            if not (place.members or place.opaque):
+                todo.extend(place.children.values())
+            elif place.maker != maker:
+                return True
+        return False
 
 
 def put(root: Place, names: tuple[str, ...], place: Place | None) -> Place:

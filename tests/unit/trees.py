@@ -236,6 +236,11 @@ class Folder(CanCreate, CanRemove, CanRename, CanLink):
     def link(self, node: Node, name: str, caller: Caller) -> None:
         self._add(name, node)
 
+    def line(self) -> "list[Folder]":
+        """List the folder and those it lies in."""
+        above = [folder for folder in self.tree.folders() if self in folder.nodes.values()]
+        return [self, *(above[0].line() if above else [])]
+
     def _add(self, name: str, node: Node) -> Node:
         if name in self.nodes:
             raise fault(errno.EEXIST, f"{name!r} exists")
@@ -259,6 +264,8 @@ class Folder(CanCreate, CanRemove, CanRename, CanLink):
         self, name: str, target: Directory, new_name: str, *, flags: int, caller: Caller
     ) -> None:
         assert isinstance(target, Folder)
+        if self.walk(name) in target.line():
+            raise fault(errno.EINVAL, "a folder cannot be moved into itself")
         target.nodes[new_name] = self.walk(name)
         del self.nodes[name]
 
@@ -312,6 +319,13 @@ class Tree(Service):
             assert isinstance(node, Folder)
             node = node.nodes[name]
         return node
+
+    def folders(self) -> list[Folder]:
+        """List the folders."""
+        found = [self.root]
+        for folder in found:
+            found += [node for node in folder.nodes.values() if isinstance(node, Folder)]
+        return found
 
     def narrow(self, node: Node, options: Mapping[str, str]) -> Node:
         for option in options.keys() - self.options.keys():
