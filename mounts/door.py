@@ -19,10 +19,9 @@ from mounts.interrupts import Wait, Waits
 from mounts.options import FuseOptions
 from oanix import path as paths
 from oanix.caller import Caller
-from oanix.channel import Channel, OpenFile
+from oanix.channel import WOULD_BLOCK, Channel, OpenFile
 from oanix.errors import fault
 from oanix.namespace import Namespace
-from oanix.node import WOULD_BLOCK
 from oanix.service import Change, Service
 from oanix.stat import Changed, StatFs, StatLike
 
@@ -111,7 +110,7 @@ class Door:
     def lookup(self, caller: Caller, parent: int, name: bytes) -> Answer:
         """Find a name; counts one lookup of what it finds."""
         channel, stat = self.inodes[parent].channel.lookup(caller, paths.decode(name))
-        return self.inodes.add(channel), stat
+        return self.inodes.add(channel, stat.st_ino), stat
 
     def negative_ttl(self, parent: int) -> float:
         """For how many seconds the kernel may remember that a name is not in this directory."""
@@ -168,7 +167,7 @@ class Door:
 
     def _found(self, found: tuple[Channel, StatLike]) -> Answer:
         channel, stat = found
-        return self.inodes.add(channel), stat
+        return self.inodes.add(channel, stat.st_ino), stat
 
     # Attributes ----------------------------------------------------------------------------------
 
@@ -241,7 +240,7 @@ class Door:
             channel = at.walk(caller, text)
             file = await channel.open(caller, self._flags(flags))
             stat = file.stat()
-        return self._opened(caller, self.inodes.add(channel), file), stat
+        return self._opened(caller, self.inodes.add(channel, stat.st_ino), file), stat
 
     def _flags(self, flags: int) -> int:
         # With write-back the kernel reads what it changes in part, and appends by itself.
@@ -359,7 +358,7 @@ class Door:
             listing.pending = None
             if not (channel.listed or self.options.list_all):
                 continue
-            inode = self.inodes.add(channel)
+            inode = self.inodes.add(channel, stat.st_ino)
             if not reply(paths.encode(name), inode, stat, index + 1):
                 self.inodes.forget(inode.number, 1)
                 listing.pending = index, channel, stat

@@ -1,7 +1,9 @@
 """The inode table of a kernel door: numbers that the kernel knows, and what stands behind them.
 
-An inode stands for (mount entry, qid) under a fresh 64-bit number, so that one file seen through a
-read-only and a writable mount keeps two rights. The kernel counts each answer that names an inode
+An inode stands for (mount entry, qid) under a 64-bit number of its own, so that one file seen through
+a read-only and a writable mount keeps two rights. Where the number that the file has on the host is
+free it is that one: tools such as git remember inode numbers, and take a new one for a change. The
+kernel counts each answer that names an inode
 and gives the counts back with FORGET; at zero the inode is gone. Nothing here belongs to one
 binding.
 """
@@ -14,6 +16,9 @@ from oanix.channel import Channel
 
 ROOT = 1
 """The number of the root (FUSE_ROOT_ID)."""
+
+FIRST_FRESH = 1 << 56
+"""Where fresh numbers begin: above what a host gives."""
 
 
 @define(eq=False)
@@ -36,10 +41,10 @@ class InodeTable:
     """Inodes by their number and by what they stand for."""
 
     def __init__(self, root: Channel) -> None:
-        self._numbers = itertools.count(ROOT)
+        self._fresh = itertools.count(FIRST_FRESH)
         self._by_number: dict[int, Inode] = {}
         self._by_key: dict[tuple[int, int], Inode] = {}
-        self.add(root)
+        self._enter(Inode(ROOT, root, root.key))
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -51,19 +56,26 @@ class InodeTable:
         """Find the inode of a mount entry and qid."""
         return self._by_key.get(key)
 
-    def add(self, channel: Channel) -> Inode:
-        """Give the inode for a channel and count one lookup; a known one takes the newest name."""
+    def add(self, channel: Channel, wished: int = 0) -> Inode:
+        """Give the inode for a channel and count one lookup; a known one takes the newest name.
+
+        wished: the number that a new inode gets if it is free.
+        """
         key = channel.key
         inode = self._by_key.get(key)
         if inode is None:
-            inode = Inode(next(self._numbers), channel, key)
-            self._by_key[key] = self._by_number[inode.number] = inode
+            free = ROOT < wished < FIRST_FRESH and wished not in self._by_number
+            inode = self._enter(Inode(wished if free else next(self._fresh), channel, key))
         else:
             known = inode.channel
             known.node = channel.node
             if known.parent is not channel.parent or known.name != channel.name:
                 self._rename(known, channel.parent, channel.name)
         inode.lookups += 1
+        return inode
+
+    def _enter(self, inode: Inode) -> Inode:
+        self._by_key[inode.key] = self._by_number[inode.number] = inode
         return inode
 
     def _rename(self, known: Channel, parent: Channel | None, name: str) -> None:

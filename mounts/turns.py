@@ -117,12 +117,11 @@ class Turns:
         if not await self._look():
             self._row = 0
             await trio.lowlevel.wait_readable(fd)
+            self._ready()
         self._last = time.perf_counter()
 
     async def _look(self) -> bool:
-        poll = self._poll
-        assert poll is not None
-        if poll.poll(0):
+        if self._ready():
             return True
         now = time.perf_counter()
         if now - self._last > NEAR_S:
@@ -130,11 +129,20 @@ class Turns:
         until = now + self._linger_s
         while now < until and not self.closing:
             for _ in range(LOOKS):
-                if poll.poll(0):
+                if self._ready():
                     return True
             await trio.lowlevel.checkpoint()
             now = time.perf_counter()
         return False
+
+    def _ready(self) -> bool:
+        assert self._poll is not None
+        events = self._poll.poll(0)
+        if events and events[0][1] & select.POLLERR and self.lock is not None:
+            # Unmounted from outside: the worker that reads this ends without passing its turn on,
+            # so the others look for themselves.
+            self.lock.release_all()
+        return bool(events)
 
     def pass_on(self) -> None:
         """Let another worker read requests."""

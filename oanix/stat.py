@@ -14,10 +14,15 @@ BLOCK = 512
 
 
 class StatLike(Protocol):
-    """What every answer to `stat` has; times in nanoseconds since the epoch, sizes in bytes."""
+    """What every answer to `stat` has; times in nanoseconds since the epoch, sizes in bytes.
+
+    st_ino is 0 where no host gave the file a number.
+    """
 
     @property
     def st_mode(self) -> int: ...
+    @property
+    def st_ino(self) -> int: ...
     @property
     def st_nlink(self) -> int: ...
     @property
@@ -55,6 +60,7 @@ class Stat:
     st_mtime_ns: int = 0
     st_ctime_ns: int = 0
     st_blocks: int = 0
+    st_ino: int = 0
 
 
 @frozen(kw_only=True)

@@ -259,17 +259,18 @@ async def main(mountpoint: str, folder: str, words: list[str]) -> None:
     namespace.mount(Trouble(), "/trouble")
     namespace.bind("/workspace", "/again")
     options = FuseOptions.parse(words)
-    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+    async with AsyncExitStack() as stack:
         for service in namespace.services():
             await stack.enter_async_context(service.running())
-        await nursery.start(signals, nursery)
+        async with trio.open_nursery() as nursery:
 
-        async def mount(task_status: trio.TaskStatus[object]) -> None:
-            await serve(namespace, mountpoint, options, task_status=task_status)
-            nursery.cancel_scope.cancel()
+            async def mount(task_status: trio.TaskStatus[object]) -> None:
+                await serve(namespace, mountpoint, options, task_status=task_status)
+                nursery.cancel_scope.cancel()
 
-        await nursery.start(mount)
-        print("mounted", flush=True)
+            await nursery.start(signals, nursery)
+            await nursery.start(mount)
+            print("mounted", flush=True)
 
 
 async def signals(nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:

@@ -76,3 +76,14 @@ def test_forgetting_what_is_unknown_does_nothing(namespace: Namespace) -> None:
     table = InodeTable(namespace.root)
     table.forget(12345, 1)
     assert len(table) == 1
+
+
+def test_a_number_that_is_wished_for_is_given_when_it_is_free(namespace: Namespace) -> None:
+    table = InodeTable(namespace.root)
+    one = table.add(namespace.resolve(ME, "/tree/a"), 4711)
+    other = table.add(namespace.resolve(ME, "/tree/a/b"), 4711)
+    assert one.number == 4711
+    assert other.number not in (4711, ROOT)
+    table.forget(one.number, 1)
+    assert table.add(namespace.resolve(ME, "/tree/a"), 4711).number == 4711
+    assert table.add(namespace.resolve(ME, "/tree"), ROOT).number != ROOT
