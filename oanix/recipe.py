@@ -124,12 +124,13 @@ class Seal:
 
 @frozen
 class Placed:
-    """A line and where it stands in its file."""
+    """A line and where it stands in its file; columns are those of its words, as they were read."""
 
     line: Mount | Bind | Unmount | Seal
     number: int
     source: str
     columns: tuple[int, ...]
+    words: tuple[str, ...]
 
     def error(self, sentence: str, word: int = 0, number: int = errno.EINVAL) -> RecipeError:
         """Make an error that points at one word of the line."""
@@ -207,6 +208,10 @@ def _words(content: str, source: str, number: int) -> list[Word]:
         raise error("holds a NUL; write text", content.index("\0"))
     if "\r" in content:
         raise error("holds a carriage return; end lines with LF alone", content.index("\r"))
+    if not content.isascii():
+        for at, character in enumerate(content):
+            if "\ud800" <= character <= "\udfff" and not "\udc80" <= character <= "\udcff":
+                raise error("holds a lone surrogate, which is no text", at)
     words: list[Word] = []
     at = 0
     while at < len(content):
@@ -257,6 +262,8 @@ def _double_quoted(content: str, start: int, written: bytearray, error: _MakeErr
         if letter in _ESCAPES and letter:
             written += _ESCAPES[letter]
             at += 2
+        elif content[at + 1 : at + 4] == "x00":
+            raise error("holds a NUL; no name can", at)
         elif letter == "x" and _is_byte(content[at + 2 : at + 4]):
             written.append(int(content[at + 2 : at + 4], 16))
             at += 4
@@ -305,7 +312,8 @@ class _Reader:
             line = Seal()
         if self.at < len(self.words):
             raise self.error(f"one word too many; write: {_FORMS[verb]}", self.at)
-        return Placed(line, self.number, self.source, tuple(column for _, column in self.words))
+        words, columns = zip(*self.words, strict=True)
+        return Placed(line, self.number, self.source, columns, words)
 
     def take(self, what: str) -> str:
         if self.at >= len(self.words):

@@ -1,0 +1,334 @@
+"""Assembly: builds a namespace from a recipe; the one place that knows every service.
+
+The services are imported when a recipe names them, so that a program starts with what it uses.
+"""
+
+import errno
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from oanix import path as paths
+from oanix.caller import Caller
+from oanix.errors import fault
+from oanix.namespace import Namespace, Where
+from oanix.recipe import Bind, Line, Mount, Placed, RecipeError, Unmount, format_recipe, parse
+from oanix.service import Service
+
+RECIPE_MAX = 16 * 2**20
+"""Longest recipe in bytes; `-n /dev/zero` ends here."""
+
+DEFAULT = "the default namespace"
+"""What errors call the recipe that is used when none is given."""
+
+
+@frozen
+class Context:
+    """What a recipe's arguments refer to: relative directories begin at this one."""
+
+    directory: str
+
+
+@frozen
+class Kind:
+    """A service that recipes can name: what it shows, and how it is built from its argument.
+
+    argument is how a recipe writes it: "" for none, in brackets when it may be left out. exclusive:
+    its directory belongs to one server at a time.
+    """
+
+    shows: str
+    argument: str
+    build: Callable[[str, Context], Service]
+    exclusive: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether the argument must be given."""
+        return bool(self.argument) and not self.argument.startswith("[")
+
+
+def _workspace(argument: str, context: Context) -> Service:
+    from oanix.services.workspace import WorkspaceFs
+
+    return WorkspaceFs(argument)
+
+
+def _logs(argument: str, context: Context) -> Service:
+    from oanix.services.logs import LogsFs
+
+    return LogsFs(Path(argument))
+
+
+def _mem(argument: str, context: Context) -> Service:
+    from oanix.services.memfs import MemFs
+
+    return MemFs.from_argument(argument or None)
+
+
+def _dev(argument: str, context: Context) -> Service:
+    from oanix.services.devfs import DevFs
+
+    return DevFs()
+
+
+def _proc(argument: str, context: Context) -> Service:
+    from oanix.services.procfs import ProcFs
+
+    return ProcFs()
+
+
+KINDS: Mapping[str, Kind] = {
+    "workspace": Kind("the files of a host directory", "DIR", _workspace),
+    "logs": Kind("append-only logs, kept in a host directory", "DIR", _logs, exclusive=True),
+    "mem": Kind("files in memory, gone when the server ends", "[size=64M,…]", _mem),
+    "dev": Kind("null, zero, random, time, errstr", "", _dev),
+    "proc": Kind("the namespace itself: ns, ctl, env, limits", "", _proc),
+}
+"""The services, by the name that a recipe gives them."""
+
+# Recipes -----------------------------------------------------------------------------------------
+
+
+def load(path: str) -> tuple[list[Placed], Context]:
+    """Read the recipe in a file; `-` is the standard input.
+
+    Raises OSError as open(2), EFBIG for what is too long, and RecipeError.
+    """
+    if path == "-":
+        text = sys.stdin.buffer.read(RECIPE_MAX + 1)
+        source, directory = "standard input", os.getcwd()
+    else:
+        with open(path, "rb") as file:
+            text = file.read(RECIPE_MAX + 1)
+        source, directory = path, os.path.dirname(os.path.abspath(path))
+    if len(text) > RECIPE_MAX:
+        raise fault(errno.EFBIG, f"a recipe has at most {RECIPE_MAX} bytes", path)
+    return parse(paths.decode(text), source), Context(directory)
+
+
+def place(lines: Iterable[Line]) -> list[Placed]:
+    """Give lines that no file holds a place for errors to point at."""
+    return parse(format_recipe(lines), DEFAULT)
+
+
+def workspace_state(state: str, directory: str) -> str:
+    """Name the folder that holds what belongs to a directory: its logs and its build outputs."""
+    real = os.fsencode(os.path.realpath(directory))
+    return os.path.join(state, "workspaces", hashlib.sha256(real).hexdigest()[:32])
+
+
+def default_lines(directory: str, state: str) -> list[Mount]:
+    """Give the default namespace: the directory at /workspace, and what every one has."""
+    own = workspace_state(state, directory)
+    return [
+        Mount(f"workspace:{os.path.abspath(directory)}", "/workspace"),
+        Mount(f"workspace:{own}/dist", "/dist"),
+        Mount(f"logs:{own}/logs", "/logs"),
+        Mount("dev", "/dev"),
+        Mount("proc", "/proc"),
+    ]
+
+
+def build(lines: Iterable[Placed], context: Context) -> Namespace:
+    """Build the namespace that a recipe of the owner describes. Nothing of it runs yet.
+
+    Raises RecipeError, with file, line and column, for the first line that cannot be done.
+    """
+    builder = _Builder(context)
+    for placed in lines:
+        builder.add(placed)
+    return builder.namespace
+
+
+def check(lines: Iterable[Placed], context: Context) -> None:
+    """Look whether every service and directory that a recipe mounts exists, and build nothing.
+
+    Raises RecipeError.
+    """
+    for placed in lines:
+        if isinstance(placed.line, Mount):
+            _source(placed, placed.line, context)
+
+
+def directories(lines: Iterable[Placed], context: Context, *, exclusive: bool = False) -> list[str]:
+    """List the host directories that a recipe's mounts name, as absolute paths.
+
+    exclusive: only those that belong to one server at a time.
+    """
+    found = []
+    for placed in lines:
+        line = placed.line
+        if not isinstance(line, Mount) or not line.argument:
+            continue
+        kind = KINDS.get(line.service)
+        if kind and kind.argument == "DIR" and (kind.exclusive or not exclusive):
+            found.append(_absolute(line.argument, context))
+    return found
+
+
+@define
+class _Builder:
+    """Does the lines of a recipe, one after the other."""
+
+    context: Context
+    namespace: Namespace = field(factory=Namespace)
+    _made: dict[str, Placed] = field(factory=dict)
+    """The line that put something at a path."""
+    _roots: dict[tuple[str, str], Placed] = field(factory=dict)
+    """The line that mounted a service on a host directory."""
+
+    def add(self, placed: Placed) -> None:
+        line = placed.line
+        if isinstance(line, Mount):
+            self._mount(placed, line)
+        elif isinstance(line, Bind):
+            self._bind(placed, line)
+        elif isinstance(line, Unmount):
+            with _at(placed, 1):
+                self.namespace.unmount(line.path)
+            self._forget(line.path)
+        else:
+            self.namespace.seal()
+
+    def _mount(self, placed: Placed, line: Mount) -> None:
+        source = _source(placed, line, self.context)
+        with _at(placed, 1):
+            kind, argument = KINDS[line.service], source.partition(":")[2]
+            self._refuse_twice(placed, line, source)
+            service = kind.build(argument, self.context)
+        with _at(placed, 2):
+            self._refuse_cover(placed, line)
+            self._narrowable(placed, line, service.options, service.name)
+            self.namespace.mount(service, line.path, line.access, line.options, source=source)
+        self._made[_text(line.path)] = placed
+
+    def _refuse_twice(self, placed: Placed, line: Mount, source: str) -> None:
+        # Two instances over one directory would know nothing of each other's changes.
+        if KINDS[line.service].argument != "DIR":
+            return
+        real = line.service, os.path.realpath(source.partition(":")[2])
+        first = self._roots.setdefault(real, placed)
+        if first is not placed and isinstance(first.line, Mount):
+            words = format_recipe([Bind(first.line.path, line.path, access=line.access)]).strip()
+            raise placed.error(
+                f"line {first.number} mounts this directory already; write: {words}",
+                1,
+                errno.EBUSY,
+            )
+
+    def _refuse_cover(self, placed: Placed, line: Mount) -> None:
+        there = self.namespace.table.find(paths.clean(line.path))
+        if there is None or not there.shows:
+            return
+        covered = [
+            f"line {other.number}"
+            for path, other in self._made.items()
+            if _within(path, _text(line.path))
+        ]
+        raise placed.error(
+            f"this would hide what {' and '.join(covered[:3]) or 'was bound here'} put here; "
+            f"write this line first, or unmount that before",
+            2,
+            errno.EBUSY,
+        )
+
+    def _bind(self, placed: Placed, line: Bind) -> None:
+        source = 1
+        while placed.words[source].startswith("-"):
+            source += 1
+        with _at(placed, source):
+            channel = self.namespace.resolve(_OWNER, line.source)
+        with _at(placed, source + 1):
+            service = channel.entry.service
+            self._narrowable(placed, line, service.options, service.name)
+            where = Where(line.where)
+            self.namespace.bind(
+                line.source, line.target, where,
+                create=line.create, access=line.access, options=line.options,
+            )  # fmt: skip
+        self._made[_text(line.target)] = placed
+
+    def _narrowable(
+        self, placed: Placed, line: Mount | Bind, known: Mapping[str, str], name: str
+    ) -> None:
+        # The service refuses an unknown option as well; only here the word it stands in is known.
+        for option in line.options:
+            if option not in known:
+                word = next(i for i, w in enumerate(placed.words) if w.startswith(f"{option}="))
+                has = ", ".join(known) or "none"
+                raise placed.error(f"{name} has no option {option!r}; it has: {has}", word)
+
+    def _forget(self, path: str) -> None:
+        gone = _text(path)
+        self._made = {p: placed for p, placed in self._made.items() if not _within(p, gone)}
+        for key, placed in list(self._roots.items()):
+            if isinstance(placed.line, Mount) and _within(_text(placed.line.path), gone):
+                del self._roots[key]
+
+
+_OWNER = Caller()
+
+
+@contextmanager
+def _at(placed: Placed, word: int) -> Iterator[None]:
+    """Point at a word of the line in what goes wrong."""
+    try:
+        yield
+    except RecipeError:
+        raise
+    except OSError as error:
+        sentence = error.strerror or str(error)
+        if isinstance(error.filename, str) and error.filename not in sentence:
+            sentence = f"{error.filename}: {sentence}"
+        raise placed.error(sentence, word, error.errno or errno.EINVAL) from error
+
+
+def _source(placed: Placed, line: Mount, context: Context) -> str:
+    kind = KINDS.get(line.service)
+    if kind is None:
+        known = ", ".join(f"{name}:{k.argument}" if k.required else name
+                          for name, k in KINDS.items())  # fmt: skip
+        raise placed.error(
+            f"{line.service!r} is no service; write one of: {known}", 1, errno.ENODEV
+        )
+    if kind.required and not line.argument:
+        raise placed.error(
+            f"{line.service} needs an argument; write {line.service}:{kind.argument}", 1
+        )
+    if not kind.argument and line.argument is not None:
+        raise placed.error(f"{line.service} takes no argument; write {line.service}", 1)
+    if kind.argument != "DIR":
+        return line.source
+    directory = _absolute(line.argument or "", context)
+    with _at(placed, 1):
+        _require_directory(directory)
+    return f"{line.service}:{directory}"
+
+
+def _absolute(argument: str, context: Context) -> str:
+    joined = os.path.join(context.directory, argument)
+    # After a symbolic link `..` is not what the text says.
+    return os.path.realpath(joined) if ".." in joined.split("/") else os.path.normpath(joined)
+
+
+def _require_directory(path: str) -> None:
+    if not os.path.exists(path):
+        raise fault(errno.ENOENT, "there is no such directory; make it, or correct the path", path)
+    if not os.path.isdir(path):
+        raise fault(errno.ENOTDIR, "this is no directory", path)
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise fault(errno.EACCES, f"the user {os.geteuid()} may not read this directory", path)
+
+
+def _text(path: str) -> str:
+    return paths.join(paths.clean(path))
+
+
+def _within(path: str, top: str) -> bool:
+    return top == "/" or path == top or path.startswith(f"{top}/")

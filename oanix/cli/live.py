@@ -1,0 +1,96 @@
+"""Live: a namespace that is mounted, as its own files under the mount point show and change it."""
+
+import errno
+import os
+
+from oanix.cli.failures import Failure, sentence
+from oanix.env import Run, runs, state_folder
+from oanix.recipe import Line, Placed, format_recipe, parse
+
+ERRORS_MAX = 65_536
+
+
+def find_mount(path: str) -> str:
+    """Give the mount point of the namespace that a path lies in.
+
+    Raises Failure when the path is in none, or its server is gone.
+    """
+    from mounts import stale
+
+    here = os.path.realpath(path)
+    while True:
+        mounted = stale.find(here)
+        if mounted is not None and mounted.kind == stale.TYPE:
+            break
+        if here == "/":
+            known = ", ".join(run.mountpoint for run in runs(state_folder())) or "none"
+            raise Failure(f"no namespace is mounted at {path}", f"mounted now: {known}")
+        here = os.path.dirname(here)
+    if stale.is_dead(here):
+        raise Failure(f"the server of {here} is gone", f"clear it: oanix unmount {here}")
+    return here
+
+
+def run_at(mountpoint: str) -> Run | None:
+    """Find what the server of a mount point says of itself."""
+    real = os.path.realpath(mountpoint)
+    return next((r for r in runs(state_folder()) if os.path.realpath(r.mountpoint) == real), None)
+
+
+def read_recipe(mountpoint: str) -> str:
+    """Read the recipe of a mounted namespace."""
+    try:
+        with open(f"{mountpoint}/proc/self/ns", "rb") as file:
+            return file.read().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        # A namespace need not have /proc; its server knows all the same.
+        run = run_at(mountpoint)
+        if run is None:
+            raise _no_proc(mountpoint, "ns") from None
+        return run.recipe
+
+
+def change(mountpoint: str, line: Line) -> None:
+    """Do a line of a recipe in a mounted namespace.
+
+    Raises Failure with the sentence of the server, or as it can be told here.
+    """
+    written = format_recipe([line])
+    try:
+        control = os.open(f"{mountpoint}/proc/self/ctl", os.O_WRONLY)
+    except FileNotFoundError:
+        raise _no_proc(mountpoint, "ctl") from None
+    try:
+        os.write(control, os.fsencode(written))
+    except OSError as error:
+        said = _last_error(mountpoint) or sentence(error)
+        raise Failure(
+            said, f"the line was: {written.strip()}", _CODES.get(error.errno or 0, 1)
+        ) from error
+    finally:
+        os.close(control)
+
+
+_CODES = {errno.EPERM: os.EX_NOPERM, errno.EACCES: os.EX_NOPERM, errno.EINVAL: os.EX_DATAERR}
+
+
+def checked(line: Line) -> Placed:
+    """Read a line as the server will, so that a mistake is shown before anything is written."""
+    return parse(format_recipe([line]), "command line")[0]
+
+
+def _last_error(mountpoint: str) -> str:
+    try:
+        with open(f"{mountpoint}/dev/errstr", "rb") as file:
+            lines = file.read(ERRORS_MAX).decode("utf-8", "backslashreplace").splitlines()
+    except OSError:
+        # Not every namespace has /dev; the errno then has to say it all.
+        return ""
+    return lines[-1] if lines else ""
+
+
+def _no_proc(mountpoint: str, name: str) -> Failure:
+    return Failure(
+        f"the namespace at {mountpoint} has no /proc/self/{name}",
+        "add `mount proc /proc` to its recipe",
+    )

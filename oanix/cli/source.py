@@ -1,0 +1,81 @@
+"""Source: which namespace a command is about, `-n RECIPE` or `-C DIR`, and how it is opened."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from attrs import frozen
+
+from oanix.assembly import Context, default_lines, load, place
+from oanix.cli.failures import Failure, sentence
+from oanix.client import Client
+from oanix.env import OanixEnv, state_folder
+from oanix.recipe import RecipeError
+
+if TYPE_CHECKING:
+    from oanix.recipe import Placed
+
+PATIENCE_S = 5.0
+"""How long a command waits for another that holds the same state and will soon end."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@frozen
+class Source:
+    """A recipe that was read, and what people call it: the path of its file or directory."""
+
+    lines: "list[Placed]"
+    context: Context
+    called: str
+    state: str
+
+
+def source_of(recipe: str | None, directory: str | None) -> Source:
+    """Read the recipe that a command names, or make that of its directory.
+
+    Raises RecipeError, and Failure when a file or directory cannot be used.
+    """
+    state = state_folder()
+    if recipe is not None and directory is not None:
+        raise click.UsageError("give a recipe or a directory; a recipe names its own directories")
+    if recipe is not None:
+        try:
+            lines, context = load(recipe)
+        except RecipeError:
+            raise
+        except OSError as error:
+            raise Failure(f"cannot read the recipe {sentence(error)}", code=os.EX_NOINPUT) from None
+        called = "standard input" if recipe == "-" else os.path.abspath(recipe)
+        return Source(lines, context, called, state)
+    directory = directory or "."
+    if not os.path.isdir(directory):
+        what = "is no directory" if os.path.lexists(directory) else "does not exist"
+        raise Failure(f"{directory} {what}", code=os.EX_NOINPUT)
+    called = os.path.abspath(directory)
+    return Source(place(default_lines(called, state)), Context(called), called, state)
+
+
+def takes_source(command: F) -> F:
+    """Give a command the options -n and -C."""
+    command = click.option(
+        "-C", "directory", metavar="DIR", help="Use the default namespace of DIR (default: here)."
+    )(command)
+    return click.option(
+        "-n",
+        "recipe",
+        metavar="RECIPE",
+        help="Use the namespace of a recipe; - reads it from stdin.",
+    )(command)
+
+
+@asynccontextmanager
+async def opened(recipe: str | None, directory: str | None) -> AsyncIterator[Client]:
+    """Run the namespace in this process, with no mount, for as long as the block."""
+    source = source_of(recipe, directory)
+    async with OanixEnv.open(
+        source.lines, source.context, state=source.state, patience_s=PATIENCE_S
+    ) as env:
+        yield Client(env.namespace)

@@ -1,0 +1,37 @@
+"""`oanix unmount`: end a mount."""
+
+import os
+import time
+
+import click
+
+from oanix.cli.complete import mountpoints
+from oanix.cli.live import run_at
+
+EPILOG = """\b
+Examples:
+  oanix unmount ~/mnt
+  oanix unmount --lazy ~/mnt       also while a program works in it"""
+
+WAIT_S = 10.0
+"""How long a server may take to end after its mount is gone."""
+
+POLL_S = 0.02
+
+
+@click.command(short_help="End a mount.", epilog=EPILOG)
+@click.option(
+    "--lazy", is_flag=True, help="Take it away now; it ends when nobody uses it any more."
+)
+@click.argument("mountpoint", shell_complete=mountpoints)
+def unmount(lazy: bool, mountpoint: str) -> None:
+    """Undo the mount at MOUNTPOINT and wait until its server has ended.
+
+    A mount whose server was killed is cleared as well.
+    """
+    from mounts import stale
+
+    stale.unmount(mountpoint, lazy=lazy)
+    end = time.monotonic() + WAIT_S
+    while not lazy and time.monotonic() < end and run_at(os.path.abspath(mountpoint)) is not None:
+        time.sleep(POLL_S)

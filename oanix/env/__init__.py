@@ -1,0 +1,7 @@
+"""Environment: a namespace that runs, its state folder and the life times of its services."""
+
+from oanix.env.environment import OanixEnv
+from oanix.env.registry import Run, ServiceStatus, runs
+from oanix.env.state import Busy, state_folder
+
+__all__ = ["Busy", "OanixEnv", "Run", "ServiceStatus", "runs", "state_folder"]

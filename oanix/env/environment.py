@@ -1,0 +1,174 @@
+"""OanixEnv: a namespace with everything that makes it live."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import define, field, frozen
+
+from oanix.assembly import Context, build, directories
+from oanix.env.registry import Run, ServiceStatus, registered, runs
+from oanix.env.state import (
+    Holder,
+    lock,
+    make_state,
+    read_holder,
+    state_folder,
+    try_lock,
+    try_lock_directory,
+)
+from oanix.namespace import Namespace
+from oanix.recipe import Placed, parse
+
+if TYPE_CHECKING:
+    from oanix.service import Service
+
+
+@frozen(kw_only=True)
+class Serving:
+    """How a server shows itself to `oanix ps`: where it is mounted, what it serves, its log."""
+
+    mountpoint: str
+    serves: str
+    log: str = ""
+
+
+def _none() -> int:
+    return 0
+
+
+@define(eq=False)
+class OanixEnv:
+    """A namespace, its state folder and its services, which run for as long as it is open.
+
+    operations: how many operations there were so far, as the door counts them.
+    """
+
+    namespace: Namespace
+    state: str
+    operations: Callable[[], int] = _none
+    _since: float = field(factory=time.time)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        lines: Sequence[Placed],
+        context: Context,
+        *,
+        state: str | None = None,
+        serving: Serving | None = None,
+        patience_s: float = 0.0,
+    ) -> AsyncIterator["OanixEnv"]:
+        """Build a namespace and run its services for as long as the block.
+
+        Only with `serving` is it listed in the registry. The parts of the state folder that the
+        recipe names are locked: Busy (EAGAIN) is raised when another server holds one, after
+        `patience_s` when that server will soon end. Other errors are OSError: RecipeError, and what
+        a service says when it starts. However the block is left, every service is stopped, the
+        last mounted first, and every lock is free.
+        """
+        state = state or state_folder()
+        make_state(state)
+        holder = Holder(os.getpid(), serving.mountpoint if serving else "")
+        with ExitStack() as locks:
+            await _claim(locks, _Claims.of(lines, context, state), holder, patience_s)
+            env = cls(build(lines, context), state)
+            async with AsyncExitStack() as running:
+                for service in _in_order(env.namespace):
+                    await running.enter_async_context(service.running())
+                if serving is None:
+                    yield env
+                    return
+                with registered(state, lambda: env.describe(serving)) as registration:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(registration.keep)
+                        yield env
+                        nursery.cancel_scope.cancel()
+
+    def describe(self, serving: Serving) -> Run:
+        """Say what runs, as `oanix ps` shows it."""
+        return Run(
+            pid=os.getpid(),
+            mountpoint=serving.mountpoint,
+            serves=serving.serves,
+            since=self._since,
+            uid=os.geteuid(),
+            recipe=self.namespace.recipe(),
+            operations=self.operations(),
+            log=serving.log,
+            services=self.services(),
+        )
+
+    def services(self) -> list[ServiceStatus]:
+        """List the services that are mounted now, with what each says of itself."""
+        paths: dict[Service, list[str]] = {}
+        for path, entry in self.namespace.entries():
+            paths.setdefault(entry.service, []).append(path)
+        return [
+            ServiceStatus(name=service.name, paths=mounted, status=service.status())
+            for service, mounted in paths.items()
+        ]
+
+
+def _in_order(namespace: Namespace) -> "list[Service]":
+    # As they were mounted, each once.
+    entries = sorted((entry for _, entry in namespace.entries()), key=lambda entry: entry.number)
+    return list(dict.fromkeys(entry.service for entry in entries))
+
+
+@frozen
+class _Claims:
+    """What a recipe needs for itself: folders of the state with parts of them, and directories."""
+
+    state: str
+    folders: dict[str, list[str]]
+    directories: list[str]
+
+    @classmethod
+    def of(cls, lines: Sequence[Placed], context: Context, state: str) -> "_Claims":
+        top = os.path.realpath(os.path.join(state, "workspaces"))
+        folders: dict[str, list[str]] = {}
+        for directory in map(os.path.realpath, directories(lines, context)):
+            if directory.startswith(f"{top}/"):
+                name = directory[len(top) + 1 :].split("/")[0]
+                folders.setdefault(os.path.join(top, name), []).append(directory)
+        alone = map(os.path.realpath, directories(lines, context, exclusive=True))
+        return cls(state, folders, sorted(set(alone)))
+
+
+async def _claim(locks: ExitStack, claims: _Claims, holder: Holder, patience_s: float) -> None:
+    # In order, so that two servers that need the same never wait for each other.
+    for folder, parts in sorted(claims.folders.items()):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        file = os.path.join(folder, "lock")
+        await lock(
+            locks,
+            partial(try_lock, file, holder),
+            partial(read_holder, file),
+            what="the state of this directory (its logs and build outputs)",
+            patience_s=patience_s,
+        )
+        for part in parts:
+            os.makedirs(part, 0o700, exist_ok=True)
+    for directory in claims.directories:
+        await lock(
+            locks,
+            partial(try_lock_directory, directory),
+            partial(_server_of, directory, claims.state),
+            what=directory,
+            patience_s=patience_s,
+        )
+
+
+def _server_of(directory: str, state: str) -> Holder:
+    # Which server says that it has this directory.
+    for run in runs(state):
+        named = directories(parse(run.recipe), Context("/"), exclusive=True)
+        if directory in map(os.path.realpath, named):
+            return Holder(run.pid, run.mountpoint)
+    return Holder()
