@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from oanix.caller import Caller
-from oanix.services.logs.lines import LINE_MAX, Line
+from oanix.services.logs.lines import Line
 
 LEVELS: Final = ("trace", "debug", "info", "notice", "warning", "error", "critical")
 """The levels of a record, the least urgent first."""
@@ -59,8 +59,8 @@ def record_of(line: Line, stamp: str, source: str) -> bytes:
             return _encode(_complete(_parse(line.raw), stamp, source))
         except (ValueError, RecursionError) as error:
             return _encode(_message(line, stamp, source, f"not JSON: {_reason(error)}"))
-    long = f"a line has at most {LINE_MAX} bytes: this is a piece of one" if line.piece else ""
-    return _encode(_message(line, stamp, source, long))
+    piece = "a piece of a line that was too long to be held" if line.piece else ""
+    return _encode(_message(line, stamp, source, piece))
 
 
 def cut_record(raw: bytes, stamp: str) -> bytes:

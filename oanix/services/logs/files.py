@@ -12,12 +12,18 @@ from oanix.errors import fault
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, CanSetattr, Handle, Node, WouldBlock
 from oanix.services.logs.events import source_of
 from oanix.services.logs.host import HostFile, refuse_change
-from oanix.services.logs.lines import Lines
+from oanix.services.logs.lines import LINE_MAX, Lines
 from oanix.services.logs.log import Log, Rotated
 from oanix.stat import Changed, Stat, StatLike
 
 CHUNK: Final = 262_144
 """How much of one write is stored at once; between two chunks others have their turn."""
+
+HELD_MAX: Final = 64 * 1_048_576
+"""How much of half lines all open files of a service hold, before they hold less each."""
+
+HELD_SMALL: Final = 4096
+"""How much of half a line an open file holds from then on."""
 
 OFFSET_MAX: Final = 2**63 - 1
 
@@ -120,15 +126,18 @@ class LogHandle(HostHandle):
         return done
 
     def _take(self, data: bytes) -> int:
+        shared, before = self._log.shared, self._lines.held
+        self._lines.bound = LINE_MAX if shared.held < HELD_MAX else HELD_SMALL
         mark = self._lines.mark()
-        lines = self._lines.feed(data)
-        if lines:
-            try:
+        try:
+            if lines := self._lines.feed(data):
                 self._log.append(lines, self._source)
-            except OSError:
-                self._lines.back(mark)
-                raise
-            self._tell()
+                self._tell()
+        except OSError:
+            self._lines.back(mark)
+            raise
+        finally:
+            shared.held += self._lines.held - before
         return len(data)
 
     def _tell(self) -> None:
@@ -138,13 +147,14 @@ class LogHandle(HostHandle):
 
     async def fsync(self, datasync: bool) -> None:
         """Make what was written durable, a half line too. Raises a failure once for each handle."""
-        mark = self._lines.mark()
+        mark, held = self._lines.mark(), self._lines.held
         if line := self._lines.end():
             try:
                 self._log.append([line], self._source)
             except OSError:
                 self._lines.back(mark)
                 raise
+            self._log.shared.held -= held
             self._log.shared.changed(self._log.qid)
         await self._log.sync()
         failures = self._log.sync_failures
@@ -163,6 +173,7 @@ class LogHandle(HostHandle):
     def close(self) -> None:
         """End the half line that is held, and leave."""
         if self._writable:
+            self._log.shared.held -= self._lines.held
             if line := self._lines.end():
                 self._log.end_line(line, self._source)
             self._log.leave()

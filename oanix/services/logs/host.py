@@ -116,7 +116,10 @@ class HostFile:
 
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         """Read what needs no waiting for a disk (RWF_NOWAIT, preadv2(2))."""
-        buffer = bytearray(min(size, READ_MAX))
+        left = os.fstat(self._fd).st_size - offset
+        buffer = bytearray(max(0, min(size, left, READ_MAX)))
+        if not buffer:
+            return b""
         try:
             count = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
         except BlockingIOError:

@@ -47,6 +47,8 @@ class Shared:
     rotated: "Callable[[Log], None]"
     grown: Callable[[int], None]
     limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(4))
+    held: int = 0
+    """Bytes of half lines that all open files hold."""
     warnings: dict[str, str] = field(factory=dict)
 
     def warn(self, name: str, sentence: str) -> None:
