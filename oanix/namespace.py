@@ -10,7 +10,8 @@ import itertools
 import os
 import stat as modes
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Sentences, fault
 from oanix.node import FOREVER, Directory, Node
-from oanix.recipe import Bind, Line, Mount, Seal, Unmount, format_recipe
+from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe
 from oanix.service import Service
 from oanix.stat import Stat, StatLike
 from oanix.table import Access, Member, MountEntry, Place, mapped, merged, put
@@ -250,6 +251,36 @@ class Namespace:
         """Refuse every mount, bind and unmount from now on."""
         self.sealed = True
 
+    def apply(self, placed: Placed) -> None:
+        """Do one line of a recipe that binds, unmounts or seals.
+
+        Raises RecipeError, pointing at the word that cannot be done: EPERM for `mount`, as only
+        who assembles a namespace has the services, and as `bind` and `unmount`.
+        """
+        line = placed.line
+        with _at(placed, 0):
+            self._require_open()
+        if isinstance(line, Mount):
+            raise placed.error(
+                "only the recipe that a namespace is made from mounts; bind what you can see",
+                0,
+                errno.EPERM,
+            )
+        if isinstance(line, Bind):
+            source = next(i for i, word in enumerate(placed.words) if word.startswith("/"))
+            with _at(placed, source):
+                self.resolve(_OWNER, line.source)
+            with _at(placed, source + 1):
+                self.bind(
+                    line.source, line.target, Where(line.where),
+                    create=line.create, access=line.access, options=line.options,
+                )  # fmt: skip
+        elif isinstance(line, Unmount):
+            with _at(placed, 1):
+                self.unmount(line.path)
+        else:
+            self.seal()
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call back with the path of each mount, bind and unmount; returns how to stop that."""
         self._listeners = (*self._listeners, listener)
@@ -354,6 +385,18 @@ class Namespace:
 
 
 _OWNER = Caller()
+
+
+@contextmanager
+def _at(placed: Placed, word: int) -> Iterator[None]:
+    # Point at a word of the line in what goes wrong.
+    try:
+        yield
+    except OSError as error:
+        sentence = error.strerror or str(error)
+        if isinstance(error.filename, str) and error.filename not in sentence:
+            sentence = f"{error.filename}: {sentence}"
+        raise placed.error(sentence, word, error.errno or errno.EINVAL) from error
 
 
 def _absolute(path: str) -> str:
