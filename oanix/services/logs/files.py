@@ -16,7 +16,7 @@ from oanix.services.logs.lines import LINE_MAX, Lines
 from oanix.services.logs.log import Log, Rotated
 from oanix.stat import Changed, Stat, StatLike
 
-CHUNK: Final = 262_144
+CHUNK: Final = 65_536
 """How much of one write is stored at once; between two chunks others have their turn."""
 
 HELD_MAX: Final = 64 * 1_048_576
