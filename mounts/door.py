@@ -14,7 +14,7 @@ import trio
 from attrs import define, field
 
 from mounts.callers import Callers
-from mounts.inodes import ROOT, Inode, InodeTable
+from mounts.inodes import ROOT, Inode, InodeTable, Listing
 from mounts.interrupts import Wait, Waits
 from mounts.options import FuseOptions
 from oanix import path as paths
@@ -30,6 +30,9 @@ LONGEST_S = 86_400.0
 
 WAITS_PER_USER = 512
 """Requests of one user that may wait; far below what the binding can hold."""
+
+KEPT_MAX = 32_768
+"""Names in listings that are kept."""
 
 WRITE_WAIT_S = 1.0
 """How long a write waits: it blocks every writer of the inode, and cannot be killed meanwhile."""
@@ -49,10 +52,10 @@ class OpenEntry:
 
 @define(eq=False)
 class OpenDirectory:
-    """A listing as it was when the directory was opened; cookies are places in it."""
+    """A directory listed as it was when it was opened; cookies are places in the listing."""
 
     inode: Inode
-    names: list[str]
+    listing: Listing
     caller: Caller
     pending: tuple[int, Channel, StatLike] | None = None
 
@@ -81,6 +84,7 @@ class Door:
         mountpoint: str,
         options: FuseOptions,
         invalidations: Invalidations,
+        attributes: Callable[[Inode, StatLike], object],
     ) -> None:
         self.namespace = namespace
         self.options = options
@@ -92,6 +96,8 @@ class Door:
         self.directories: dict[int, OpenDirectory] = {}
         self._numbers = itertools.count(1)
         self._invalidations = invalidations
+        self._attributes = attributes
+        self._kept = 0
         self._entries: dict[Service, list[int]] = {}
         self._stop_listening = namespace.listen(self._remounted)
         self._subscribe()
@@ -161,6 +167,7 @@ class Door:
         inode = self.inodes.find(channel.key)
         if inode is not None:
             inode.channel.moved(directory, name)
+            inode.attributes = None
 
     def _at(self, number: int) -> Channel:
         return self.inodes[number].channel
@@ -335,34 +342,67 @@ class Door:
     def opendir(self, caller: Caller, number: int) -> int:
         """Take a listing."""
         inode = self.inodes[number]
-        names = inode.channel.readdir(caller)
+        listing = inode.listing
+        if listing is None or self.namespace.observers:
+            names = [paths.encode(name) for name in inode.channel.readdir(caller)]
+            listing = Listing(names, [None] * len(names))
+            self._keep(inode, listing)
         handle = next(self._numbers)
-        self.directories[handle] = OpenDirectory(inode, names, caller)
+        self.directories[handle] = OpenDirectory(inode, listing, caller)
         return handle
 
-    def readdir(
-        self, handle: int, start: int, reply: Callable[[bytes, Inode, StatLike, int], bool]
-    ) -> None:
+    def _keep(self, inode: Inode, listing: Listing) -> None:
+        # The kernel keeps no listings for this binding, but asks for each again; see _changed.
+        if inode.channel.caching != math.inf or len(listing.names) > KEPT_MAX:
+            return
+        self._kept += len(listing.names)
+        if self._kept > KEPT_MAX:
+            self._forget_listings()
+            self._kept = len(listing.names)
+        inode.listing = listing
+
+    def _forget_listings(self) -> None:
+        for inode in self.inodes:
+            inode.listing = inode.attributes = None
+
+    def readdir(self, handle: int, start: int, reply: Callable[[bytes, object, int], bool]) -> None:
         """Give entries from a cookie on until `reply` takes no more; each counts one lookup."""
-        listing = self.directories[handle]
-        directory, caller = listing.inode.channel, listing.caller
-        for index in range(start, len(listing.names)):
-            name = listing.names[index]
-            if listing.pending is not None and listing.pending[0] == index:
-                _, channel, stat = listing.pending
+        opened = self.directories[handle]
+        names, inodes = opened.listing.names, opened.listing.inodes
+        fresh = bool(self.namespace.observers) or opened.inode.listing is not opened.listing
+        for index in range(start, len(names)):
+            inode = inodes[index]
+            if inode is None or fresh or inode.attributes is None or inode.lookups < 1:
+                if not self._reply_looked_up(opened, index, reply):
+                    return
+            elif reply(names[index], inode.attributes, index + 1):
+                inode.lookups += 1
             else:
-                try:
-                    channel, stat = directory.lookup(caller, name)
-                except FileNotFoundError:
-                    continue  # removed since the listing was taken
-            listing.pending = None
-            if not (channel.listed or self.options.list_all):
-                continue
-            inode = self.inodes.add(channel, stat.st_ino)
-            if not reply(paths.encode(name), inode, stat, index + 1):
-                self.inodes.forget(inode.number, 1)
-                listing.pending = index, channel, stat
                 return
+
+    def _reply_looked_up(
+        self, opened: OpenDirectory, index: int, reply: Callable[[bytes, object, int], bool]
+    ) -> bool:
+        listing, name = opened.listing, opened.listing.names[index]
+        if opened.pending is not None and opened.pending[0] == index:
+            _, channel, stat = opened.pending
+        else:
+            try:
+                channel, stat = opened.inode.channel.lookup(opened.caller, paths.decode(name))
+            except FileNotFoundError:
+                return True  # removed since the listing was taken
+        opened.pending = None
+        if not (channel.listed or self.options.list_all):
+            return True
+        inode = self.inodes.add(channel, stat.st_ino)
+        attributes = self._attributes(inode, stat)
+        if not reply(name, attributes, index + 1):
+            self.inodes.forget(inode.number, 1)
+            opened.pending = index, channel, stat
+            return False
+        if opened.inode.listing is listing and inode.channel.caching == math.inf:
+            listing.inodes[index], inode.attributes = inode, attributes
+        return True
 
     def releasedir(self, handle: int) -> None:
         """Drop a listing."""
@@ -383,10 +423,13 @@ class Door:
     def _changed(self, change: Change) -> None:
         own = change.door == self.callers.door
         for entry in self._entries.get(change.service, ()):
-            if own and entry == change.entry:
-                continue
             inode = self.inodes.find((entry, change.qid))
             if inode is None:
+                continue
+            inode.attributes = None
+            if change.name is not None:
+                inode.listing = None
+            if own and entry == change.entry:
                 continue
             if change.name is not None:
                 self._invalidations.entry(inode.number, paths.encode(change.name))
@@ -395,6 +438,7 @@ class Door:
     def _remounted(self, path: str) -> None:
         # A bind or unmount: the names on the way to it may stand for something else now.
         self._subscribe()
+        self._forget_listings()
         root = self.namespace.root
         if root.key != self.inodes[ROOT].key:
             self.inodes.reroot(root)

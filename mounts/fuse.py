@@ -1,7 +1,7 @@
 """Mount a namespace with FUSE: the one module that knows pyfuse3.
 
 pyfuse3 keeps its session in module globals, so one process serves one mount. A handler that lets
-any exception but FUSEError out ends the mount; `_handler` lets none out.
+any exception but FUSEError out ends the mount; `_at_once` and `_may_wait` let none out.
 """
 
 import errno
@@ -10,8 +10,8 @@ import os
 import resource
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, contextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
@@ -49,27 +49,36 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _handler(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Answer every request: with the method's result, or with one errno whatever it raises."""
+def _at_once(method: Callable[Concatenate["Operations", P], R]) -> Callable[..., Any]:
+    """Answer each request of a kind that never waits: with a result, or with one errno."""
 
     @wraps(method)
-    async def answer(*args: P.args, **kwargs: P.kwargs) -> R:
-        operations = args[0]
-        assert isinstance(operations, Operations)
-        operations.door.operations += 1
+    async def answer(self: "Operations", *args: P.args, **kwargs: P.kwargs) -> R:
+        self.door.operations += 1
         try:
-            return await passing_on(method(*args, **kwargs), operations.turns.pass_on)
-        except pyfuse3.FUSEError:
-            raise
-        except Missing:
-            raise pyfuse3.FUSEError(errno.ENOENT) from None
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            raise self.refusal(error, method.__name__, args) from None
+
+    return answer
+
+
+def _may_wait(
+    method: Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]],
+) -> Callable[..., Any]:
+    """Do the same for a kind that may wait, and let another worker read requests meanwhile."""
+
+    @wraps(method)
+    async def answer(self: "Operations", *args: P.args, **kwargs: P.kwargs) -> R:
+        self.door.operations += 1
+        try:
+            return await passing_on(method(self, *args, **kwargs), self.turns.pass_on)
         except trio.Cancelled:
             # The mount ends. The request is answered all the same, or its process would hang;
             # trio cancels again at the next checkpoint.
             raise pyfuse3.FUSEError(errno.EINTR) from None
         except Exception as error:
-            number = operations.report(error, method.__name__, args[1:])
-            raise pyfuse3.FUSEError(number) from None
+            raise self.refusal(error, method.__name__, args) from None
 
     return answer
 
@@ -91,8 +100,12 @@ class Operations(pyfuse3.Operations):
         """Say who asks."""
         return self.door.callers.of(ctx.pid, ctx.uid, ctx.gid)
 
-    def report(self, error: BaseException, name: str, args: tuple[Any, ...]) -> int:
-        """Turn an error into an errno; the sentence goes to the caller's /dev/errstr."""
+    def refusal(self, error: Exception, name: str, args: tuple[Any, ...]) -> pyfuse3.FUSEError:
+        """Turn any error into what pyfuse3 answers; the sentence goes to /dev/errstr."""
+        if isinstance(error, pyfuse3.FUSEError):
+            return error
+        if isinstance(error, Missing):
+            return pyfuse3.FUSEError(errno.ENOENT)
         what, caller = name, Caller(door=self.door.callers.door)
         if args and isinstance(args[-1], pyfuse3.RequestContext):
             caller = self.caller(args[-1])
@@ -102,34 +115,16 @@ class Operations(pyfuse3.Operations):
         names = [arg for arg in args[1:3] if isinstance(arg, bytes)]
         if names and name in _BY_NAME:
             what = f"{name} {os.fsdecode(names[0])}"
-        return self.door.namespace.sentences.report(error, caller, what)
-
-    def entry(self, inode: Inode, stat: StatLike) -> pyfuse3.EntryAttributes:
-        """Write attributes as the kernel wants them."""
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = inode.number
-        entry.st_mode = stat.st_mode
-        entry.st_nlink = stat.st_nlink
-        entry.st_uid = stat.st_uid
-        entry.st_gid = stat.st_gid
-        entry.st_rdev = stat.st_rdev
-        entry.st_size = stat.st_size if inode.size is None else inode.size
-        entry.st_blksize = stat.st_blksize
-        entry.st_blocks = stat.st_blocks
-        entry.st_atime_ns = stat.st_atime_ns
-        entry.st_mtime_ns = stat.st_mtime_ns
-        entry.st_ctime_ns = stat.st_ctime_ns
-        entry.entry_timeout = entry.attr_timeout = seconds(inode.channel.caching)
-        return entry
+        return pyfuse3.FUSEError(self.door.namespace.sentences.report(error, caller, what))
 
     # Names ---------------------------------------------------------------------------------------
 
-    @_handler
-    async def lookup(
+    @_at_once
+    def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         try:
-            return self.entry(*self.door.lookup(self.caller(ctx), parent_inode, name))
+            return attributes(*self.door.lookup(self.caller(ctx), parent_inode, name))
         except Missing:
             ttl = self.door.negative_ttl(parent_inode)
             if not ttl:
@@ -144,40 +139,40 @@ class Operations(pyfuse3.Operations):
         for number, count in inode_list:
             self.door.inodes.forget(number, count)
 
-    @_handler
-    async def mkdir(
+    @_at_once
+    def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self.entry(*self.door.mkdir(self.caller(ctx), parent_inode, name, mode))
+        return attributes(*self.door.mkdir(self.caller(ctx), parent_inode, name, mode))
 
-    @_handler
-    async def mknod(
+    @_at_once
+    def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self.entry(*self.door.mknod(self.caller(ctx), parent_inode, name, mode, rdev))
+        return attributes(*self.door.mknod(self.caller(ctx), parent_inode, name, mode, rdev))
 
-    @_handler
-    async def symlink(
+    @_at_once
+    def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self.entry(*self.door.symlink(self.caller(ctx), parent_inode, name, target))
+        return attributes(*self.door.symlink(self.caller(ctx), parent_inode, name, target))
 
-    @_handler
-    async def link(
+    @_at_once
+    def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self.entry(*self.door.link(self.caller(ctx), inode, new_parent_inode, new_name))
+        return attributes(*self.door.link(self.caller(ctx), inode, new_parent_inode, new_name))
 
-    @_handler
-    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+    @_at_once
+    def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self.door.unlink(self.caller(ctx), parent_inode, name)
 
-    @_handler
-    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+    @_at_once
+    def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self.door.rmdir(self.caller(ctx), parent_inode, name)
 
-    @_handler
-    async def rename(
+    @_at_once
+    def rename(
         self,
         parent_inode_old: int,
         name_old: bytes,
@@ -192,12 +187,12 @@ class Operations(pyfuse3.Operations):
 
     # Attributes ----------------------------------------------------------------------------------
 
-    @_handler
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self.entry(*self.door.getattr(self.caller(ctx), inode))
+    @_at_once
+    def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return attributes(*self.door.getattr(self.caller(ctx), inode))
 
-    @_handler
-    async def setattr(
+    @_at_once
+    def setattr(
         self,
         inode: int,
         attr: pyfuse3.EntryAttributes,
@@ -213,36 +208,34 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self.entry(*self.door.setattr(self.caller(ctx), inode, changed, fh))
+        return attributes(*self.door.setattr(self.caller(ctx), inode, changed, fh))
 
-    @_handler
-    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+    @_at_once
+    def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return self.door.readlink(self.caller(ctx), inode)
 
-    @_handler
-    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+    @_at_once
+    def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         try:
             return self.door.getxattr(self.caller(ctx), inode, name)
         except OSError as error:
             # Asked before each first write, for security.capability: no sentence is worth that.
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
 
-    @_handler
-    async def setxattr(
-        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
-    ) -> None:
+    @_at_once
+    def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         self.door.setxattr(self.caller(ctx), inode, name, value)
 
-    @_handler
-    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+    @_at_once
+    def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         return self.door.listxattr(self.caller(ctx), inode)
 
-    @_handler
-    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+    @_at_once
+    def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self.door.removexattr(self.caller(ctx), inode, name)
 
-    @_handler
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+    @_at_once
+    def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         told = self.door.statfs(self.caller(ctx))
         stat = pyfuse3.StatvfsData()
         stat.f_bsize, stat.f_frsize = told.bsize, told.frsize
@@ -253,16 +246,16 @@ class Operations(pyfuse3.Operations):
 
     # Files ---------------------------------------------------------------------------------------
 
-    @_handler
+    @_may_wait
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         return self._info(await self.door.open(self.caller(ctx), inode, flags))
 
-    @_handler
+    @_may_wait
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         entry, stat = await self.door.create(self.caller(ctx), parent_inode, name, mode, flags)
-        return self._info(entry), self.entry(entry.inode, stat)
+        return self._info(entry), attributes(entry.inode, stat)
 
     def _info(self, entry: OpenEntry) -> pyfuse3.FileInfo:
         return pyfuse3.FileInfo(
@@ -272,16 +265,16 @@ class Operations(pyfuse3.Operations):
             nonseekable=entry.file.stream,
         )
 
-    @_handler
+    @_may_wait
     async def read(self, fh: int, off: int, size: int) -> bytes:
         return await self.door.read(fh, size, off)
 
-    @_handler
+    @_may_wait
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self.door.write(fh, buf, off)
 
-    @_handler
-    async def poll(
+    @_at_once
+    def poll(
         self,
         inode: int,
         fh: int,
@@ -291,40 +284,55 @@ class Operations(pyfuse3.Operations):
         wake = None if poll_handle is None else _Wake(poll_handle)
         return self.door.poll(fh, wake)
 
-    @_handler
-    async def flush(self, fh: int) -> None:
+    @_at_once
+    def flush(self, fh: int) -> None:
         self.door.flush(fh)
 
-    @_handler
+    @_may_wait
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self.door.fsync(fh, datasync)
 
-    @_handler
-    async def release(self, fh: int) -> None:
+    @_at_once
+    def release(self, fh: int) -> None:
         self.door.release(fh)
 
     # Directories ---------------------------------------------------------------------------------
 
-    @_handler
-    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+    @_at_once
+    def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         return self.door.opendir(self.caller(ctx), inode)
 
-    @_handler
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        def reply(name: bytes, inode: Inode, stat: StatLike, cookie: int) -> bool:
-            return pyfuse3.readdir_reply(
-                token, pyfuse3.FileNameT(name), self.entry(inode, stat), cookie
-            )
+    @_at_once
+    def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        # A partial runs no Python frame: this is called for each name.
+        self.door.readdir(fh, start_id, partial(pyfuse3.readdir_reply, token))
 
-        self.door.readdir(fh, start_id, reply)
-
-    @_handler
-    async def releasedir(self, fh: int) -> None:
+    @_at_once
+    def releasedir(self, fh: int) -> None:
         self.door.releasedir(fh)
 
-    @_handler
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+    @_at_once
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Succeed: names are durable as the host makes them so."""
+
+
+def attributes(inode: Inode, stat: StatLike) -> pyfuse3.EntryAttributes:
+    """Write attributes as the kernel wants them."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = inode.number
+    entry.st_mode = stat.st_mode
+    entry.st_nlink = stat.st_nlink
+    entry.st_uid = stat.st_uid
+    entry.st_gid = stat.st_gid
+    entry.st_rdev = stat.st_rdev
+    entry.st_size = stat.st_size if inode.size is None else inode.size
+    entry.st_blksize = stat.st_blksize
+    entry.st_blocks = stat.st_blocks
+    entry.st_atime_ns = stat.st_atime_ns
+    entry.st_mtime_ns = stat.st_mtime_ns
+    entry.st_ctime_ns = stat.st_ctime_ns
+    entry.entry_timeout = entry.attr_timeout = seconds(inode.channel.caching)
+    return entry
 
 
 _BY_HANDLE = frozenset({"read", "write", "flush", "fsync", "release"})
@@ -373,7 +381,7 @@ async def serve(
     with ExitStack() as stack:
         stack.enter_context(_instead_of_trio(turns))
         stack.enter_context(_no_umask())
-        door = Door(namespace, path, options, notices)
+        door = Door(namespace, path, options, notices, attributes)
         stack.callback(door.close)
         stack.enter_context(_mounted(Operations(door, turns, notices), path, options))
         notices.start()

@@ -1,14 +1,15 @@
 """The inode table of a kernel door: numbers that the kernel knows, and what stands behind them.
 
-An inode stands for (mount entry, qid) under a 64-bit number of its own, so that one file seen through
-a read-only and a writable mount keeps two rights. Where the number that the file has on the host is
-free it is that one: tools such as git remember inode numbers, and take a new one for a change. The
-kernel counts each answer that names an inode
-and gives the counts back with FORGET; at zero the inode is gone. Nothing here belongs to one
-binding.
+An inode stands for (mount entry, qid) under a 64-bit number of its own, so that one file seen
+through a read-only and a writable mount keeps two rights. Where the number that the file has on the
+host is free it is that one: tools such as git remember inode numbers, and take a new one for a
+change. The kernel counts each answer that names an inode and gives the counts back with FORGET; at
+zero the inode is gone. Nothing here belongs to one binding.
 """
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 from attrs import define
 
@@ -26,7 +27,8 @@ class Inode:
     """A file as the kernel knows it.
 
     lookups: answers that named it and were not forgotten. version: of the content in the kernel's
-    page cache. size: of the newest open snapshot, None when there is none.
+    page cache. size: of the newest open snapshot, None when there is none. attributes and listing:
+    what was last told of it, kept while the service promises to announce a change.
     """
 
     number: int
@@ -35,6 +37,16 @@ class Inode:
     lookups: int = 0
     version: int | None = None
     size: int | None = None
+    attributes: Any = None
+    listing: "Listing | None" = None
+
+
+@define(eq=False)
+class Listing:
+    """The names of a directory at one moment, and their inodes as far as they were looked up."""
+
+    names: list[bytes]
+    inodes: list[Inode | None]
 
 
 class InodeTable:
@@ -51,6 +63,9 @@ class InodeTable:
 
     def __getitem__(self, number: int) -> Inode:
         return self._by_number[number]
+
+    def __iter__(self) -> Iterator[Inode]:
+        return iter(self._by_number.values())
 
     def find(self, key: tuple[int, int]) -> Inode | None:
         """Find the inode of a mount entry and qid."""

@@ -67,14 +67,14 @@ class _ReadTurn:
 
 
 class _LowLevel:
+    """What pyfuse3 takes for trio.lowlevel."""
+
     def __init__(self, turns: "Turns") -> None:
         self._turns = turns
+        self.wait_readable = turns.wait_readable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio.lowlevel, name)
-
-    async def wait_readable(self, fd: int) -> None:
-        await self._turns.wait_readable(fd)
 
     def notify_closing(self, fd: int) -> None:
         self._turns.closing = True
@@ -114,35 +114,28 @@ class Turns:
         if self._row >= ROUNDS:
             self._row = 0
             await trio.lowlevel.checkpoint()
-        if not await self._look():
+        # Most requests end here: the next one has come already.
+        if not (events := self._poll.poll(0)) and not (events := await self._look()):
             self._row = 0
             await trio.lowlevel.wait_readable(fd)
-            self._ready()
+            events = self._poll.poll(0)
         self._last = time.perf_counter()
-
-    async def _look(self) -> bool:
-        if self._ready():
-            return True
-        now = time.perf_counter()
-        if now - self._last > NEAR_S:
-            return False
-        until = now + self._linger_s
-        while now < until and not self.closing:
-            for _ in range(LOOKS):
-                if self._ready():
-                    return True
-            await trio.lowlevel.checkpoint()
-            now = time.perf_counter()
-        return False
-
-    def _ready(self) -> bool:
-        assert self._poll is not None
-        events = self._poll.poll(0)
         if events and events[0][1] & select.POLLERR and self.lock is not None:
             # Unmounted from outside: the worker that reads this ends without passing its turn on,
             # so the others look for themselves.
             self.lock.release_all()
-        return bool(events)
+
+    async def _look(self) -> list[tuple[int, int]]:
+        assert self._poll is not None
+        now = time.perf_counter()
+        until = now + self._linger_s if now - self._last <= NEAR_S else now
+        while now < until and not self.closing:
+            for _ in range(LOOKS):
+                if events := self._poll.poll(0):
+                    return events
+            await trio.lowlevel.checkpoint()
+            now = time.perf_counter()
+        return []
 
     def pass_on(self) -> None:
         """Let another worker read requests."""

@@ -97,7 +97,8 @@ READERS = {
         "import threading; t = threading.Thread(target=lambda: open('FILE').read());"
         "t.start(); t.join()",
     ],
-    "pid namespace": ["unshare", "--fork", "--pid", "--mount-proc", "cat", "FILE"],
+    # Not as its first process, which no signal but KILL ends.
+    "pid namespace": ["unshare", "--fork", "--pid", "--mount-proc", "sh", "-c", "cat FILE; true"],
 }
 
 
