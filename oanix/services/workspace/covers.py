@@ -70,6 +70,10 @@ class Covers:
         """Give what stands for a name instead of what is mounted there, or None."""
         if self._next < time.monotonic():
             self._look()
+        return self.seen(parent, name)
+
+    def seen(self, parent: "HostDirectory", name: str) -> Directory | None:
+        """Give the same without looking for new mounts, which walks through directories."""
         if not self._at:
             return None
         return self._at.get((parent.volume.dev, parent.ino, name))

@@ -7,8 +7,10 @@ them a symbolic link, and must then be the same directory as before.
 import errno
 import os
 import resource
+import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from oanix.errors import fault
@@ -23,6 +25,12 @@ T = TypeVar("T")
 OPEN_MAX = 1024
 """How many directories stay open at most, or a quarter of what the process may open if less."""
 
+IN_USE = 8
+"""So many of the last used are never closed to make room: an operation may be about to use them."""
+
+NEAR = 64
+"""How many levels are gone down to a directory that is only to be let go of."""
+
 _FULL = (errno.EMFILE, errno.ENFILE)
 
 
@@ -32,12 +40,15 @@ def stale() -> OSError:
 
 
 class Descriptors:
-    """The open directories of one tree, by the number of their node."""
+    """The open directories of one tree, by the number of their node.
+
+    A descriptor is to be used before many other directories are: it may be closed then.
+    """
 
     def __init__(self, limit: int = OPEN_MAX) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = limit if soft == resource.RLIM_INFINITY else soft // 4
-        self._limit = max(2, min(limit, room))
+        self._limit = max(IN_USE, min(limit, room))
         self._open: OrderedDict[int, int] = OrderedDict()
         self._kept: dict[int, int] = {}
         self._has_openat2 = True
@@ -83,43 +94,60 @@ class Descriptors:
         try:
             return call()
         except OSError as error:
-            if error.errno not in _FULL or not self._open:
+            if error.errno not in _FULL or len(self._open) <= IN_USE:
                 raise
-        self._shrink(len(self._open) // 2)
+        self._shrink(max(IN_USE, len(self._open) // 2))
         return call()
 
     def _shrink(self, limit: int) -> None:
         while len(self._open) > limit:
             os.close(self._open.popitem(last=False)[1])
 
+    @contextmanager
+    def visit(self, directory: "HostDirectory") -> Iterator[int]:
+        """Open a directory for a moment unless it is open, or too deep below one that is."""
+        fd = self.peek(directory)
+        if fd is not None:
+            yield fd
+            return
+        fd = self._open_again(directory, NEAR)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def _reopen(self, directory: "HostDirectory") -> int:
-        here: HostDirectory | None = directory
-        chain: list[HostDirectory] = []
-        start = None
-        while here is not None and start is None:
-            if not here.name and here.parent is not None:
-                raise stale()
-            chain.append(here)
-            here = here.parent
-            start = None if here is None else self.peek(here)
-        if start is None:
-            raise stale()
-        chain.reverse()
-        tree = directory.volume.tree
-        if any(tree.is_covered(step) for step in chain):
+        fd = self._open[directory.qid] = self._open_again(directory, sys.maxsize)
+        self._shrink(self._limit)
+        return fd
+
+    def _open_again(self, directory: "HostDirectory", reach: int) -> int:
+        start, chain = self._way_to(directory, reach)
+        if any(directory.volume.tree.is_covered(step) for step in chain):
             raise stale()
         names = [host.host_name(step.name) for step in chain]
         fd = self.with_room(lambda: self._descend(start, names))
         try:
-            found = os.fstat(fd)
-            if not directory.is_same(found, fd, b""):
+            if not directory.is_same(os.fstat(fd), fd, b""):
                 raise stale()
         except BaseException:
             os.close(fd)
             raise
-        self._open[directory.qid] = fd
-        self._shrink(self._limit)
         return fd
+
+    def _way_to(self, directory: "HostDirectory", reach: int) -> "tuple[int, list[HostDirectory]]":
+        # The nearest open ancestor, and the directories from there on.
+        chain: list[HostDirectory] = []
+        here = directory
+        while here.parent is not None and here.name and len(chain) < reach:
+            chain.append(here)
+            here = here.parent
+            start = self.peek(here)
+            if start is not None:
+                if here.qid in self._open:
+                    self._open.move_to_end(here.qid)
+                return start, chain[::-1]
+        raise stale()
 
     def _descend(self, start: int, names: list[bytes]) -> int:
         # Not in one call: a path of the kernel has an end, a tree may be deeper.

@@ -55,8 +55,13 @@ class HostDirectory(HostNode, CanCreate, CanLink, CanRemove, CanRename):
 
     @property
     def caching(self) -> float:  # type: ignore[override]
+        """For how long a door may remember it, and that a name is not in it."""
         parent = self.parent
-        return FOREVER if self.mark and (parent is None or parent.mark) else UNWATCHED
+        if parent is not None:
+            return FOREVER if self.mark and parent.mark else UNWATCHED
+        # When events are lost, each known name is announced, and with a directory's name goes what
+        # is remembered beneath it. The root's own name is not ours to announce.
+        return FOREVER if self.mark and self.volume.tree.marks.endless else UNWATCHED
 
     def found_at(self, parent: "HostDirectory", name: str, stat: os.stat_result) -> None:
         if parent is self.parent and name == self.name:
@@ -144,8 +149,9 @@ class HostDirectory(HostNode, CanCreate, CanLink, CanRemove, CanRename):
         tree = self.volume.tree
         if not isinstance(node, HostNode) or node.volume.tree is not tree:
             raise fault(errno.EXDEV, "a hard link stays within one served directory")
-        raw, fd = self._free(name), self._fd()
+        raw = self._free(name)
         source_fd, source, _ = node.locate()
+        fd = self._fd()
         os.link(source, raw, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
         tree.at(self, name)
 
@@ -174,13 +180,17 @@ class HostDirectory(HostNode, CanCreate, CanLink, CanRemove, CanRename):
 
     def unlink(self, name: str, caller: Caller) -> None:
         raw, fd, stat = self._taken(name)
+        node = self.volume.tree.known(self, name, stat)
         os.unlink(raw, dir_fd=fd)
-        self._gone(name, stat)
+        if node is not None:
+            _removed(node, self, name, stat)
 
     def rmdir(self, name: str, caller: Caller) -> None:
         raw, fd, stat = self._taken(name)
+        node = self.volume.tree.known(self, name, stat)
         os.rmdir(raw, dir_fd=fd)
-        self._gone(name, stat)
+        if node is not None:
+            _removed(node, self, name, stat)
 
     def rename(
         self, name: str, target: Directory, new_name: str, *, flags: int, caller: Caller
@@ -188,10 +198,11 @@ class HostDirectory(HostNode, CanCreate, CanLink, CanRemove, CanRename):
         tree = self.volume.tree
         if not isinstance(target, HostDirectory) or target.volume.tree is not tree:
             raise fault(errno.EXDEV, "a rename stays within one served directory")
-        raw, fd, stat = self._taken(name)
-        new_raw, new_fd = host.host_name(new_name), target._fd()
+        new_raw = host.host_name(new_name)
         if tree.covers.find(target, new_name) is not None:
             raise fault(errno.EBUSY, f"{new_name!r} is a mount point")
+        raw, fd, stat = self._taken(name)
+        new_fd = target._fd()
         try:
             replaced = os.stat(new_raw, dir_fd=new_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -211,18 +222,14 @@ class HostDirectory(HostNode, CanCreate, CanLink, CanRemove, CanRename):
                 moved.opened.fold(stat, os.stat(new_raw, dir_fd=new_fd, follow_symlinks=False))
 
     def _taken(self, name: str) -> tuple[bytes, int, os.stat_result]:
-        raw, fd = host.host_name(name), self._fd()
+        raw = host.host_name(name)
         if self.volume.tree.covers.find(self, name) is not None:
             raise fault(errno.EBUSY, f"{name!r} is a mount point")
+        fd = self._fd()
         try:
             return raw, fd, os.stat(raw, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
             raise Missing(name) from None
-
-    def _gone(self, name: str, stat: os.stat_result) -> None:
-        node = self.volume.tree.known(self, name, stat)
-        if node is not None:
-            _removed(node, self, name, stat)
 
 
 def _removed(node: HostNode, parent: HostDirectory, name: str, stat: os.stat_result) -> None:

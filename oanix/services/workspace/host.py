@@ -35,6 +35,8 @@ _NAMES_ARE_OURS = sys.getfilesystemencoding() == "utf-8"
 
 # struct statx of statx(2): the mask, and the time of birth.
 _birth = struct.Struct("<I76xqI").unpack_from
+# struct statfs: the type, and the number of the file system.
+_statfs = struct.Struct("@l48x8s").unpack_from
 _handle_header = struct.Struct("<Ii")
 _open_how = struct.Struct("<QQQ")
 
@@ -124,6 +126,14 @@ def _timespec(time_ns: int | None) -> tuple[int, int]:
     if not -(1 << 63) <= seconds < 1 << 63:
         raise fault(errno.EINVAL, "the time is out of range")
     return seconds, nanoseconds
+
+
+def storage_of(fd: int) -> tuple[int, bytes]:
+    """Tell the type of the file system that something open lies in, and its number (statfs(2))."""
+    buffer = ctypes.create_string_buffer(256)
+    _checked(_libc.fstatfs(fd, buffer))
+    kind, fsid = _statfs(buffer)
+    return kind, fsid
 
 
 def handle_of(directory_fd: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from oanix.errors import fault
 from oanix.path import decode
 from oanix.services.workspace import host
 
@@ -44,6 +45,25 @@ NAMES: Final = MOVED_FROM | MOVED_TO | CREATE | DELETE
 # CLOSE_WRITE is there for those who write through a shared mapping: they cause no MODIFY.
 _MASK = NAMES | MODIFY | ATTRIB | CLOSE_WRITE | DELETE_SELF | MOVE_SELF | _EVENT_ON_CHILD | _ONDIR
 
+_LOCAL = frozenset(
+    {
+        0xEF53,  # ext2, ext3, ext4
+        0x58465342,  # xfs
+        0x9123683E,  # btrfs
+        0xCA451A4E,  # bcachefs
+        0x2FC12FC1,  # zfs
+        0xF2F52010,  # f2fs
+        0x01021994,  # tmpfs
+        0x858458F6,  # ramfs
+        0x794C7630,  # overlayfs
+        0x4D44,  # vfat
+        0x2011BAB0,  # exfat
+        0x7366746E,  # ntfs3
+    }
+)
+"""File systems all of whose changes pass through this host (magic numbers of linux/magic.h). Nobody
+here is told of what another machine changes in a network's file system, nor of what /proc shows."""
+
 READ_SIZE = 256 * 1024
 """How many bytes of events are read at a time."""
 
@@ -70,6 +90,7 @@ class Marks:
         self._directories: dict[bytes, weakref.ref[HostDirectory]] = {}
         self._fsids: dict[int, bytes] = {}
         self.unmarked = 0
+        self.endless = False
         self.reason = ""
 
     def __len__(self) -> int:
@@ -89,6 +110,7 @@ class Marks:
         flags = _CLOEXEC | _NONBLOCK | _REPORT_DFID_NAME
         try:
             self._group = host.fanotify_init(flags | _UNLIMITED)
+            self.endless = True
         except PermissionError:
             self._group = host.fanotify_init(flags)
         self._pid = os.getpid()
@@ -110,7 +132,7 @@ class Marks:
         except OSError as error:
             directory.mark = b""
             self.unmarked += 1
-            self.reason = errno.errorcode.get(error.errno or 0, str(error))
+            self.reason = error.strerror or str(error)
             return
         directory.mark = key
         self._directories[key] = weakref.ref(directory)
@@ -122,11 +144,11 @@ class Marks:
             return
         self._directories.pop(key, None)
         try:
-            fd = directory.volume.tree.descriptors.get(directory)
-            host.fanotify_mark(self._group, _MARK_REMOVE, _MASK, fd)
+            with directory.volume.tree.descriptors.visit(directory) as fd:
+                host.fanotify_mark(self._group, _MARK_REMOVE, _MASK, fd)
         except OSError:
-            # The directory is gone, and its mark with it; or it was moved away, and what is told of
-            # it is passed over.
+            # The directory is gone, and its mark with it; or it was moved away, or lies very deep:
+            # what is told of it is passed over, until it is looked into again.
             return
 
     def directory(self, key: bytes) -> "HostDirectory | None":
@@ -160,7 +182,10 @@ class Marks:
     def _fsid(self, dev: int, fd: int) -> bytes:
         fsid = self._fsids.get(dev)
         if fsid is None:
-            fsid = self._fsids[dev] = struct.pack("<Q", os.fstatvfs(fd).f_fsid)
+            kind, fsid = host.storage_of(fd)
+            if kind not in _LOCAL:
+                raise fault(errno.EOPNOTSUPP, "others may change this file system unseen")
+            self._fsids[dev] = fsid
         return fsid
 
 

@@ -91,7 +91,7 @@ class WorkspaceFs(Service):
         try:
             self._tree.marks.open()
         except OSError as error:
-            self._trouble = errno.errorcode.get(error.errno or 0, str(error))
+            self._trouble = error.strerror or str(error)
             return
         nursery.start_soon(self._watcher.run)
 

@@ -112,9 +112,9 @@ class Tree:
         try:
             fd = self.descriptors.get(parent)
             stat = os.stat(host.host_name(name), dir_fd=fd, follow_symlinks=False)
+            return self.known(parent, name, stat)
         except OSError:
             return None
-        return self.known(parent, name, stat)
 
     def nodes(self) -> Iterator[HostNode]:
         """Go through the nodes as they are now."""
@@ -149,5 +149,5 @@ class Tree:
         parent = directory.parent
         if parent is None:
             return False
-        found = self.covers.find(parent, directory.name)
+        found = self.covers.seen(parent, directory.name)
         return found is not None and found is not directory
