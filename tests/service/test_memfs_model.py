@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -291,4 +292,4 @@ class TwoFileSystems(RuleBasedStateMachine):
 TwoFileSystems.TestCase.settings = settings(
     settings.get_profile("ci"), max_examples=60, stateful_step_count=40
 )
-TestTwoFileSystems = TwoFileSystems.TestCase
+TestTwoFileSystems = pytest.mark.slow(TwoFileSystems.TestCase)
