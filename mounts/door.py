@@ -231,7 +231,7 @@ class Door:
     async def open(self, caller: Caller, number: int, flags: int) -> OpenEntry:
         """Open a file."""
         inode = self.inodes[number]
-        file = await inode.channel.open(caller, self._flags(flags))
+        file = await inode.channel.open(caller, self._flags(inode.channel, flags))
         return self._opened(caller, inode, file)
 
     async def create(
@@ -240,20 +240,23 @@ class Door:
         """Make a file and open it, or open the one that somebody else made meanwhile."""
         at, text = self._at(parent), paths.decode(name)
         try:
-            channel, file, stat = at.create(caller, text, self._flags(flags), mode & 0o7777)
+            channel, file, stat = at.create(caller, text, self._flags(at, flags), mode & 0o7777)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
             channel = at.walk(caller, text)
-            file = await channel.open(caller, self._flags(flags))
+            file = await channel.open(caller, self._flags(channel, flags))
             stat = file.stat()
         return self._opened(caller, self.inodes.add(channel, stat.st_ino), file), stat
 
-    def _flags(self, flags: int) -> int:
-        # With write-back the kernel reads what it changes in part, and appends by itself.
-        if self.options.exclusive and flags & os.O_ACCMODE == os.O_WRONLY:
+    def _flags(self, channel: Channel, flags: int) -> int:
+        # With write-back the kernel reads what it changes in part, and appends by itself; but not
+        # to files that it does not cache.
+        if not self.options.exclusive or not channel.caching:
+            return flags
+        if flags & os.O_ACCMODE == os.O_WRONLY:
             flags = flags & ~os.O_ACCMODE | os.O_RDWR
-        return flags & ~os.O_APPEND if self.options.exclusive else flags
+        return flags & ~os.O_APPEND
 
     def _opened(self, caller: Caller, inode: Inode, file: OpenFile) -> OpenEntry:
         entry = OpenEntry(next(self._numbers), file, inode, caller)
