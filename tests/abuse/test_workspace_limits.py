@@ -99,6 +99,7 @@ async def test_a_thousand_hard_links_are_one_file(tmp_path: Path) -> None:
         assert channel.stat(ME).st_nlink == 111
 
 
+@pytest.mark.slow
 async def test_names_that_vanish_while_they_are_listed_are_missing(tmp_path: Path) -> None:
     for name in numbered(1000):
         (tmp_path / name).touch()

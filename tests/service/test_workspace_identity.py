@@ -64,6 +64,7 @@ async def test_what_took_a_files_name_is_not_opened_in_its_place(
         assert error.value.errno == errno.ESTALE
 
 
+@pytest.mark.slow
 async def test_a_reused_inode_number_is_another_file(tmp_path: Path) -> None:
     async with served(tmp_path) as at:
         seen: dict[int, int] = {}
