@@ -348,7 +348,7 @@ class Door:
         listing = inode.listing
         if listing is None or self.namespace.observers:
             names = [paths.encode(name) for name in inode.channel.readdir(caller)]
-            listing = Listing(names, [None] * len(names))
+            listing = Listing([b".", b"..", *names], [None] * (len(names) + 2))
             self._keep(inode, listing)
         handle = next(self._numbers)
         self.directories[handle] = OpenDirectory(inode, listing, caller)
@@ -376,12 +376,24 @@ class Door:
         for index in range(start, len(names)):
             inode = inodes[index]
             if inode is None or fresh or inode.attributes is None or inode.lookups < 1:
-                if not self._reply_looked_up(opened, index, reply):
+                again = self._reply_looked_up if index > 1 else self._reply_itself
+                if not again(opened, index, reply):
                     return
             elif reply(names[index], inode.attributes, index + 1):
                 inode.lookups += 1
             else:
                 return
+
+    def _reply_itself(
+        self, opened: OpenDirectory, index: int, reply: Callable[[bytes, object, int], bool]
+    ) -> bool:
+        # For "." and ".." the kernel counts no lookup.
+        channel = opened.inode.channel
+        if index and channel.parent is not None:
+            channel = channel.parent
+        inode = self.inodes.find(channel.key) or opened.inode
+        attributes = self._attributes(inode, channel.stat(opened.caller))
+        return reply(opened.listing.names[index], attributes, index + 1)
 
     def _reply_looked_up(
         self, opened: OpenDirectory, index: int, reply: Callable[[bytes, object, int], bool]

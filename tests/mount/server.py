@@ -12,8 +12,6 @@ import sys
 from contextlib import AsyncExitStack
 
 import trio
-from oanix.services.devfs import DevFs
-from oanix.services.procfs import ProcFs
 
 from mounts.fuse import serve
 from mounts.options import FuseOptions
@@ -32,7 +30,9 @@ from oanix.node import (
     WouldBlock,
 )
 from oanix.service import Service
+from oanix.services.devfs import DevFs
 from oanix.services.memfs import MemFs
+from oanix.services.procfs import ProcFs
 from oanix.services.workspace import WorkspaceFs
 from oanix.stat import Stat
 

@@ -251,6 +251,35 @@ def test_endless_files_open_by_name_and_are_not_listed(shared: Mount) -> None:
         assert zero.read(10) == bytes(10)
 
 
+def test_a_listing_names_the_directory_and_its_parent(shared: Mount) -> None:
+    said = subprocess.run(
+        ["ls", "-ai", shared.path / "dev"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert (said[1], said[3]) == (".", "..")
+    assert int(said[0]) == (shared.path / "dev").stat().st_ino
+    assert int(said[2]) == shared.path.stat().st_ino
+
+
+def test_a_listing_that_was_kept_is_dropped_when_something_changes(shared: Mount) -> None:
+    folder = shared.workspace / "listed"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / name).write_text(name)
+
+    def sizes() -> dict[str, int]:
+        return {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+
+    assert sizes() == sizes() == {"a": 1, "b": 1, "c": 1}
+    (folder / "a").write_text("longer")
+    (folder / "b").unlink()
+    (folder / "d").write_text("")
+    os.rename(folder / "c", folder / "e")
+    assert sizes() == sizes() == {"a": 6, "d": 0, "e": 1}
+    (shared.host / "listed" / "a").write_text("on the host")
+    (shared.host / "listed" / "f").mkdir()
+    wait_until(lambda: sizes().get("a") == 11 and "f" in sizes())
+
+
 def test_a_refused_operation_is_not_refused_for_ever(shared: Mount) -> None:
     # ENOSYS would hold for the whole connection.
     with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
