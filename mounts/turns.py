@@ -117,6 +117,9 @@ class Turns:
         # Most requests end here: the next one has come already.
         if not (events := self._poll.poll(0)) and not (events := await self._look()):
             self._row = 0
+            if self.closing:
+                # Said while this worker looked: nothing will wake it any more.
+                raise trio.ClosedResourceError
             await trio.lowlevel.wait_readable(fd)
             events = self._poll.poll(0)
         self._last = time.perf_counter()

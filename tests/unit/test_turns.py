@@ -122,3 +122,23 @@ async def test_closing_wakes_every_worker() -> None:
         os.close(reader)
         os.close(writer)
     assert ended == ["closed"] * 3
+
+
+async def test_closing_ends_a_worker_that_looks_for_the_next_request() -> None:
+    turns = Turns(linger_s=1.0)
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    await turns.wait_readable(reading)
+    os.read(reading, 1)
+
+    async def look() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await turns.wait_readable(reading)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await trio.lowlevel.checkpoint()
+            turns.lowlevel.notify_closing(reading)
+    os.close(reading)
+    os.close(writing)
