@@ -58,6 +58,8 @@ def tell(error: BaseException) -> tuple[list[str], int]:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return [], INTERRUPTED
     if isinstance(error, BaseExceptionGroup):
+        if error.subgroup(KeyboardInterrupt):
+            return [], INTERRUPTED
         # Several at once: each says its own, and the first decides.
         told = [tell(one) for one in error.exceptions]
         return [line for lines, _ in told for line in lines][:4], told[0][1]

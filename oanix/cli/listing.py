@@ -6,6 +6,7 @@ import stat as modes
 import time
 from collections.abc import Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 import click
 import trio
@@ -15,6 +16,9 @@ from oanix.cli.output import Out, complain, json_name
 from oanix.cli.source import opened, takes_source
 from oanix.client import Client
 from oanix.stat import StatLike
+
+if TYPE_CHECKING:
+    from oanix.channel import Channel
 
 LS_EPILOG = """\b
 Examples:
@@ -274,16 +278,16 @@ def _count(number: int, one: str, many: str) -> str:
 def _walk(
     client: Client, path: str, levels: int | None, errors: _Errors
 ) -> Iterator[tuple[str, str, bool]]:
-    # Not recursive: a path may have thousands of components.
-    def children(channel_path: str) -> list[str]:
+    # Neither recursive nor by whole paths: there may be thousands of components.
+    def names_of(channel: "Channel") -> list[str]:
         try:
-            return sorted(client.listdir(channel_path), reverse=True)
+            return sorted(channel.readdir(client.caller), reverse=True)
         except OSError as error:
-            errors.add(error, channel_path)
+            errors.add(error, channel.path)
             return []
 
-    top = path.rstrip("/")
-    stack = [("", top, children(path))]
+    top = client.channel(path)
+    stack = [("", top, names_of(top))]
     while stack:
         lead, here, names = stack[-1]
         if not names:
@@ -291,12 +295,13 @@ def _walk(
             continue
         name = names.pop()
         last = not names
-        whole = f"{here}/{name}"
-        found = _lstat(client, whole)
-        is_directory = found is not None and modes.S_ISDIR(found.st_mode)
-        arrow = ""
-        if found is not None and modes.S_ISLNK(found.st_mode):
-            arrow = f" -> {client.readlink(whole)}"
+        try:
+            channel, stat = here.lookup(client.caller, name)
+            arrow = f" -> {channel.readlink(client.caller)}" if channel.is_symlink else ""
+        except OSError as error:
+            errors.add(error, f"{here.path.rstrip('/')}/{name}")
+            continue
+        is_directory = modes.S_ISDIR(stat.st_mode)
         yield lead + ("└── " if last else "├── "), name + arrow, is_directory
         if is_directory and (levels is None or len(stack) < levels):
-            stack.append((lead + ("    " if last else "│   "), whole, children(whole)))
+            stack.append((lead + ("    " if last else "│   "), channel, names_of(channel)))

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import re
 
 from oanix.cli.failures import Failure, sentence
 from oanix.env import Run, runs, state_folder
 from oanix.recipe import Line, Placed, format_recipe, parse
 
 ERRORS_MAX = 65_536
+
+_SENTENCE = re.compile(r"write /proc/self/ctl: (?:ctl:\d+:\d+: )?(.*)")
+"""What the server says of a line that it could not do; where it stood is known here."""
 
 
 def find_mount(path: str) -> str:
@@ -86,7 +90,9 @@ def _last_error(mountpoint: str) -> str:
     except OSError:
         # Not every namespace has /dev; the errno then has to say it all.
         return ""
-    return lines[-1] if lines else ""
+    # Another program of the session may have failed at something else meanwhile.
+    told = _SENTENCE.fullmatch(lines[-1]) if lines else None
+    return told[1] if told else ""
 
 
 def _no_proc(mountpoint: str, name: str) -> Failure:

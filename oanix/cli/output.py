@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 import click
 
@@ -91,11 +92,11 @@ def complain(line: str) -> None:
     try:
         click.echo(line.encode("utf-8", "backslashreplace"), err=True)
     except BrokenPipeError:
-        silence(sys.stderr.fileno())
+        silence(sys.stderr)
 
 
-def silence(descriptor: int) -> None:
+def silence(stream: TextIO) -> None:
     """Send what is still to be printed nowhere: its reader is gone."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -57,14 +57,13 @@ class Oanix(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a reader of its output that has gone away ends it quietly."""
         try:
-            answer = super().invoke(ctx)
-            sys.stdout.flush()
-        except (BrokenPipeError, ExceptionGroup) as error:
+            return super().invoke(ctx)
+        except (BrokenPipeError, BaseExceptionGroup) as error:
             if not isinstance(single(error), BrokenPipeError):
                 raise
-            silence(sys.stdout.fileno())
+            silence(sys.stdout)
+            # As itself, click would end it with 1.
             raise Failed(BROKEN_PIPE) from error
-        return answer
 
     def main(
         self,
@@ -85,8 +84,13 @@ class Oanix(click.Group):
         except NoArgsIsHelpError as error:
             complain(error.format_message())
             code = error.exit_code
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
             code = _complain(error, debug="--debug" in words[:1])
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            silence(sys.stdout)
+            code = BROKEN_PIPE
         sys.exit(code)
 
 

@@ -10,6 +10,7 @@ A lock is flock(2)'s: the kernel frees it when its holder ends, however it ends.
 import errno
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ import trio
 from attrs import frozen
 
 from oanix.errors import fault
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "OANIX_STATE"
 """The environment variable that names the state folder."""
@@ -90,12 +93,20 @@ def try_lock(path: str, holder: Holder) -> Iterator[bool]:
         yield False
         return
     try:
-        said = json.dumps({"pid": holder.pid, "mountpoint": holder.mountpoint})
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, said.encode(), 0)
+        _sign(descriptor, holder)
         yield True
     finally:
         os.close(descriptor)
+
+
+def _sign(descriptor: int, holder: Holder) -> None:
+    said = json.dumps({"pid": holder.pid, "mountpoint": holder.mountpoint})
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, said.encode(), 0)
+    except OSError as error:
+        # The lock holds all the same; a full disk is a reason to mount, to make room.
+        log.warning("cannot say who holds a lock: %s", error.strerror)
 
 
 def _locked(path: str) -> int | None:
