@@ -410,6 +410,10 @@ class Channel:
     def setattr(self, caller: Caller, changed: Changed) -> None:
         """Change attributes."""
         self._require_change()
+        if changed.size is not None and self.is_directory:
+            raise fault(errno.EISDIR, "a directory has no size to set")
+        if changed.size is not None and changed.size < 0:
+            raise fault(errno.EINVAL, "a size is not negative")
         _able(self.node, CanSetattr).setattr(changed, caller)
         self._announce(caller, self.entry, self.node.qid)
 

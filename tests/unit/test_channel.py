@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -231,7 +232,7 @@ def test_a_dropped_name_is_missing_and_what_leads_to_it_stays(ns: Namespace) -> 
 def test_a_rename_takes_the_flags_that_it_knows(ns: Namespace) -> None:
     root = ns.root
     for flags in (4, RENAME_NOREPLACE | RENAME_EXCHANGE, -1):
-        refused(errno.EINVAL, lambda flags=flags: root.rename(ME, "f", root, "g", flags))
+        refused(errno.EINVAL, partial(root.rename, ME, "f", root, "g", flags))
 
 
 def test_links_and_renames_stay_within_one_mount(ns: Namespace) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -13,7 +15,7 @@ from oanix.caller import Caller
 from oanix.client import Client
 from oanix.namespace import Namespace, Where
 from oanix.node import Directory
-from oanix.table import Access, mapped
+from oanix.table import Access, Place, mapped
 from tests.unit.trees import Link, Tree
 
 ME = Caller()
@@ -60,7 +62,7 @@ def refused(number: int, work: Callable[[], object]) -> str:
     with pytest.raises(OSError, match=r".") as caught:
         work()
     assert errno.errorcode[caught.value.errno or 0] == errno.errorcode[number]
-    return caught.value.strerror
+    return caught.value.strerror or ""
 
 
 # Mounts ------------------------------------------------------------------------------------------
@@ -193,7 +195,7 @@ def test_the_last_name_of_a_path_need_not_exist(ns: Namespace) -> None:
     head, name = ns.resolve_parent(ME, "/l/new")
     assert (head.path, name) == ("/a/s", "new")
     for path in ("/", "/a/..", "/a/.", "."):
-        refused(errno.EINVAL, lambda path=path: ns.resolve_parent(ME, path))
+        refused(errno.EINVAL, partial(ns.resolve_parent, ME, path))
 
 
 # Binds -------------------------------------------------------------------------------------------
@@ -333,7 +335,7 @@ def test_a_child_drops_any_name(ns: Namespace, second: Tree) -> None:
     child = ns.fork()
     for path in ("/s", "/a/s/x", "/f", "/b"):
         child.unmount(path)
-        refused(errno.ENOENT, lambda path=path: child.resolve(ME, path))
+        refused(errno.ENOENT, partial(child.resolve, ME, path))
         ns.resolve(ME, path)
     assert names(child) == ["a", "l", "out", "slash"]
     assert names(child, "/a/s") == []
@@ -462,16 +464,16 @@ def test_lookups_depend_on_the_depth_and_not_on_the_number_of_mounts(depth: int)
 class Counting:
     """A mount table that counts what is looked up in it."""
 
-    def __init__(self, table: namespaces.Place) -> None:
+    def __init__(self, table: Place) -> None:
         self.looked = 0
         counter = self
 
-        class Children(dict[str, namespaces.Place]):
-            def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+        class Children(dict[str, Place]):
+            def get(self, name: str, default: Place | None = None) -> Place | None:  # type: ignore[override]
                 counter.looked += 1
                 return super().get(name, default)
 
-            def values(self) -> object:  # type: ignore[override]
+            def values(self) -> Any:
                 counter.looked += len(self)
                 return super().values()
 

@@ -11,8 +11,8 @@ SERVICE: Service = Tree()
 PATH = st.lists(st.sampled_from("abc"), max_size=4).map(tuple)
 
 
-def mount(maker: int = 1, **marks: bool) -> Place:
-    return Place((Member(MountEntry(SERVICE), SERVICE.root),), maker=maker, **marks)
+def mount(maker: int = 1, *, locked: bool = False) -> Place:
+    return Place((Member(MountEntry(SERVICE), SERVICE.root),), maker=maker, locked=locked)
 
 
 @given(st.lists(st.tuples(PATH, st.booleans()), max_size=12))

@@ -322,6 +322,7 @@ class Tree(Service):
 
     def folders(self) -> list[Folder]:
         """List the folders."""
+        assert isinstance(self.root, Folder)
         found = [self.root]
         for folder in found:
             found += [node for node in folder.nodes.values() if isinstance(node, Folder)]
