@@ -73,8 +73,12 @@ class Conversation:
         """End it: its name is gone. What is open stays so, and ends as its service says."""
         if self.ended:
             return
-        self.ended = True
         self._among.gone(self)
+        self.finish()
+
+    def finish(self) -> None:
+        """Call what is to be called at its end."""
+        self.ended = True
         for call in self.at_end:
             try:
                 call()
@@ -164,10 +168,16 @@ class Conversations:
         directory = self._directory
         if directory is None:
             raise ValueError("conversations need a folder: Folder(rows, children=conversations)")
+        try:
+            folder = Folder(self._begin(talk))
+        except BaseException:
+            talk.finish()
+            raise
         tree = TableDirectory(
-            self.service, Folder(self._begin(talk)), 0o500,
-            owner=owner, guard=talk, now=directory.now,
-        )  # fmt: skip
+            self.service, folder, 0o500, owner=owner, guard=talk, now=directory.now
+        )
+        # Its name may be gone at the next look, before an announcement has gone round.
+        tree.caching = 0.0
         talk.enter(caller)
         self._live[str(talk.number)] = talk, tree
         self.service.entry_changed(directory.qid, str(talk.number))

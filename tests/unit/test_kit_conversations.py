@@ -39,10 +39,12 @@ class Desk(TableService):
     def __init__(self, quota: int = 3) -> None:
         super().__init__()
         self.ended: list[int] = []
+        self.made: list[Conversation] = []
         self.talks = self.conversations(self.begin, quota=quota)
         self.grow([("new", 0o444, New(self.talks))], self.talks)
 
     def begin(self, talk: Conversation) -> Rows:
+        self.made.append(talk)
         ring = Ring()
         inner = Conversations(self, lambda sub: [("x", 0o444, Text("x\n"))], within=talk)
         talk.at_end.append(lambda: self.ended.append(talk.number))
@@ -276,3 +278,52 @@ async def test_a_hundred_thousand_opens_of_new_stay_within_the_quota(reach: Reac
             refusals.add(error.errno)
 
     assert (opened, refusals) == (3, {errno.EMFILE})
+
+
+class Refusing(TableService):
+    """Begins nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleaned = 0
+        self.talks = self.conversations(self.begin, quota=1)
+        self.grow([("new", 0o444, New(self.talks))], self.talks)
+
+    def begin(self, talk: Conversation) -> Rows:
+        def clean() -> None:
+            self.cleaned += 1
+
+        talk.at_end.append(clean)
+        raise OSError(errno.EHOSTUNREACH, "not today")
+
+
+async def test_one_that_cannot_begin_is_cleaned_up_and_not_counted() -> None:
+    service = Refusing()
+    reach = Reach.of(service)
+
+    for tries in (1, 2):
+        new = await reach.open("/new")
+        with refused(errno.EHOSTUNREACH, "not today"):
+            new.try_read(ROOT, 10, 0)
+        new.close(ROOT)
+        assert service.cleaned == tries
+
+    assert reach.names("/") == ["README", "new"]
+
+
+async def test_a_defect_at_the_end_of_one_does_not_keep_it(
+    reach: Reach, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    await begin(reach)
+    desk.made[0].at_end.insert(0, lambda: 1 / 0)
+
+    await reach.write("/1/ctl", "close\n")
+
+    assert desk.ended == [1]
+    assert "the end of conversation 1 failed" in caplog.text
+
+
+async def test_its_name_is_never_remembered_by_a_door(reach: Reach) -> None:
+    await begin(reach)
+
+    assert reach.at("/1").caching == 0
