@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from oanix import path as paths
 from oanix.caller import Caller
 from oanix.errors import fault
-from oanix.namespace import Namespace, Where
+from oanix.namespace import Namespace
 from oanix.recipe import Bind, Line, Mount, Placed, RecipeError, Unmount, format_recipe, parse
 from oanix.service import Service
 
@@ -189,12 +189,10 @@ class _Builder:
             self._mount(placed, line)
         elif isinstance(line, Bind):
             self._bind(placed, line)
-        elif isinstance(line, Unmount):
-            with _at(placed, 1):
-                self.namespace.unmount(line.path)
-            self._forget(line.path)
         else:
-            self.namespace.seal()
+            self.namespace.apply(placed)
+        if isinstance(line, Unmount):
+            self._forget(line.path)
 
     def _mount(self, placed: Placed, line: Mount) -> None:
         source = _source(placed, line, self.context)
@@ -226,32 +224,22 @@ class _Builder:
         there = self.namespace.table.find(paths.clean(line.path))
         if there is None or not there.shows:
             return
-        covered = [
-            f"line {other.number}"
-            for path, other in self._made.items()
-            if _within(path, _text(line.path))
-        ]
+        below = {p: made for p, made in self._made.items() if _within(p, _text(line.path))}
+        numbers = " and ".join(f"line {made.number}" for made in list(below.values())[:3])
+        undo = format_recipe([Unmount(next(iter(below), line.path))]).strip()
         raise placed.error(
-            f"this would hide what {' and '.join(covered[:3]) or 'was bound here'} put here; "
-            f"write this line first, or unmount that before",
+            f"this would hide what {numbers or 'a bind'} put here; "
+            f"delete one of them, or write before this line: {undo}",
             2,
             errno.EBUSY,
         )
 
     def _bind(self, placed: Placed, line: Bind) -> None:
-        source = 1
-        while placed.words[source].startswith("-"):
-            source += 1
-        with _at(placed, source):
-            channel = self.namespace.resolve(_OWNER, line.source)
-        with _at(placed, source + 1):
-            service = channel.entry.service
-            self._narrowable(placed, line, service.options, service.name)
-            where = Where(line.where)
-            self.namespace.bind(
-                line.source, line.target, where,
-                create=line.create, access=line.access, options=line.options,
-            )  # fmt: skip
+        word = next(i for i, word in enumerate(placed.words) if word.startswith("/"))
+        with _at(placed, word):
+            service = self.namespace.resolve(_OWNER, line.source).entry.service
+        self._narrowable(placed, line, service.options, service.name)
+        self.namespace.apply(placed)
         self._made[_text(line.target)] = placed
 
     def _narrowable(

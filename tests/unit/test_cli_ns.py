@@ -41,7 +41,7 @@ def test_a_recipe_is_printed_as_json(oanix: Oanix) -> None:
     [
         (b"mount nonsense /x\n", "1:7", "is no service; write one of"),
         (b"mount workspace /x\n", "1:7", "workspace:DIR"),
-        (b"mount mem /x\nmount mem /x\n", "2:11", "unmount that before"),
+        (b"mount mem /x\nmount mem /x\n", "2:11", "write before this line: unmount /x"),
         (b"bind /none /x\n", "1:6", "no such file"),
         (b"mount dev /d\x00\n", "1:13", "NUL"),
         (b"mount dev /d\r\n", "1:13", "carriage return"),
