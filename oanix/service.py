@@ -86,6 +86,12 @@ class Service:
         """Give the state of the storage."""
         return StatFs()
 
+    def shield(self, mountpoint: str) -> None:
+        """Never touch what will be mounted at this host path: the server would wait for itself.
+
+        Called by a door before it mounts; for services over a host directory.
+        """
+
     def status(self) -> dict[str, str]:
         """Tell what `oanix ps` should show of it; a key `warning` is shown as one."""
         return {}

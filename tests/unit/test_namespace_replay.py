@@ -171,3 +171,13 @@ def test_what_was_refused_is_not_written_down() -> None:
     namespace.seal()
     assert namespace.lines[-1] == Seal()
     assert namespace.recipe() == before + "seal\n"
+
+
+@pytest.mark.slow
+def test_ten_thousand_lines_are_done_and_written_down_again() -> None:
+    namespace = Namespace()
+    text = "mount tree:0 /\n" + "".join(f"bind /a/x /t/{n}\n" for n in range(10_000))
+    Shelf().replay(text, namespace)
+    assert namespace.recipe() == text
+    assert len(namespace.resolve(ME, "/t").readdir(ME)) == 10_000
+    assert namespace.resolve(ME, "/t/9999").node is namespace.resolve(ME, "/a/x").node
