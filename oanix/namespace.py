@@ -22,7 +22,7 @@ from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Sentences, fault
 from oanix.node import FOREVER, Directory, Node
-from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe
+from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe, shortened
 from oanix.service import Service
 from oanix.stat import Stat, StatLike
 from oanix.table import Access, Member, MountEntry, Place, mapped, merged, put
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 PLACES_MAX = 65_536
 """Places in one mount table: binding `/` again and again would double it each time."""
+
+LINES_MAX = 65_536
+"""Operations that are remembered, so that the recipe can be printed."""
 
 DEPTH_MAX = 256
 """Levels of a mount table."""
@@ -205,8 +208,12 @@ class Namespace:
             foreign = self._child and old is not None and old.holds_foreign(self.number)
             self._put(names, evolve(graft, locked=foreign))
         else:
+            foreign = True
             self._put(names, self._union(names, old, graft, where))
-        self._record(Bind(channel.path, paths.join(names), where.value, create, access, options))
+        line = Bind(channel.path, paths.join(names), where.value, create, access, options)
+        if not foreign:
+            self._lines = shortened(self._lines, line)
+        self._record(line)
 
     def unmount(self, path: str) -> None:
         """Take away what is mounted at the path, and all that is mounted beneath it.
@@ -220,15 +227,21 @@ class Namespace:
         if not self._child:
             if place is None or not place.members:
                 raise fault(errno.EINVAL, f"nothing is mounted at {paths.join(names)}")
-            self._put(names, None)
+            dropped = None
         elif not names:
             raise fault(errno.EBUSY, "the root of a child's namespace stays")
         elif place is None or not place.members or place.holds_foreign(self.number):
             self.resolve(_OWNER, path)
-            self._put(names, Place(opaque=True, locked=True, maker=self.number))
+            dropped = Place(opaque=True, locked=True, maker=self.number)
         else:
-            self._put(names, None)
-        self._record(Unmount(paths.join(names)))
+            dropped = None
+        self._put(names, dropped)
+        line = Unmount(paths.join(names))
+        short = shortened(self._lines, line) if dropped is None else self._lines
+        # Where all that was done to the path is undone, nothing needs to be said of it.
+        undone = len(short) < len(self._lines)
+        self._lines = short
+        self._record(line, keep=not undone)
 
     def fork(self) -> "Namespace":
         """Make the namespace of a child: the same names, locked, and independent from now on."""
@@ -295,6 +308,8 @@ class Namespace:
     def _require_open(self) -> None:
         if self.sealed:
             raise fault(errno.EPERM, "this namespace is sealed; fork it to narrow it further")
+        if len(self._lines) >= LINES_MAX:
+            raise fault(errno.ENOSPC, f"a namespace is made by at most {LINES_MAX} operations")
 
     def _target(self, path: str) -> tuple[str, ...]:
         # The names of a target as the tree has them, symbolic links followed as mount(2) does, so
@@ -378,8 +393,9 @@ class Namespace:
             raise fault(errno.ENAMETOOLONG, f"mounts nest at most {DEPTH_MAX} names deep")
         self.table = table
 
-    def _record(self, line: Line) -> None:
-        self._lines = (*self._lines, line)
+    def _record(self, line: Line, *, keep: bool = True) -> None:
+        if keep:
+            self._lines = (*self._lines, line)
         for listener in self._listeners:
             listener(line.changes)
 
