@@ -216,6 +216,14 @@ def missing(door: Door, path: str) -> bool:
     return False
 
 
+def holds(door: Door, path: str, data: bytes) -> bool:
+    """Tell whether a file is there and holds this."""
+    try:
+        return get(door, path) == data
+    except FileNotFoundError:
+        return False
+
+
 def put(door: Door, path: str, data: bytes = b"", flags: int = 0, mode: int = 0o644) -> None:
     """Write a file."""
     fd = door.open(path, os.O_WRONLY | os.O_CREAT | (flags or os.O_TRUNC), mode)
