@@ -4,9 +4,12 @@ import errno
 import os
 from pathlib import Path
 
-from attrs import evolve, fields, frozen
+from attrs import evolve, field, fields, frozen
 
 from oanix.errors import fault
+
+LINGER_US = 100
+"""How long a server looks for the next request; with one processor that would only delay it."""
 
 FUSE_CONF = Path("/etc/fuse.conf")
 
@@ -28,7 +31,7 @@ class FuseOptions:
     exclusive: bool = False
     list_all: bool = False
     nonempty: bool = False
-    linger_us: int = 300
+    linger_us: int = field(factory=lambda: LINGER_US if len(os.sched_getaffinity(0)) > 1 else 0)
 
     @classmethod
     def parse(cls, words: list[str]) -> "FuseOptions":
