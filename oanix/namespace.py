@@ -211,7 +211,9 @@ class Namespace:
             foreign = True
             self._put(names, self._union(names, old, graft, where))
         line = Bind(channel.path, paths.join(names), where.value, create, access, options)
-        if not foreign:
+        if old is not None and not foreign:
+            # Nothing was done here or below before, where there is no place: ten thousand lines
+            # need not be looked through for each of them.
             self._lines = shortened(self._lines, line)
         self._record(line)
 
