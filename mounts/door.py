@@ -111,6 +111,11 @@ class Door:
         for number in list(self.files):
             self.release(number)
 
+    def path_of(self, number: int) -> str:
+        """Give the path of an inode, for a sentence about it."""
+        inode = self.inodes.get(number)
+        return inode.channel.path if inode is not None else ""
+
     # Names ---------------------------------------------------------------------------------------
 
     def lookup(self, caller: Caller, parent: int, name: bytes) -> Answer:

@@ -106,15 +106,18 @@ class Operations(pyfuse3.Operations):
             return error
         if isinstance(error, Missing):
             return pyfuse3.FUSEError(errno.ENOENT)
-        what, caller = name, Caller(door=self.door.callers.door)
+        caller = Caller(door=self.door.callers.door)
+        number: int = args[0] if args else 0
         if args and isinstance(args[-1], pyfuse3.RequestContext):
             caller = self.caller(args[-1])
-        elif args and args[0] in self.door.files and name in _BY_HANDLE:
-            entry = self.door.files[args[0]]
-            caller, what = entry.caller, f"{name} {entry.file.path}"
-        names = [arg for arg in args[1:3] if isinstance(arg, bytes)]
-        if names and name in _BY_NAME:
-            what = f"{name} {os.fsdecode(names[0])}"
+            path = self.door.path_of(number)
+        elif entry := self.door.files.get(number):
+            caller, path = entry.caller, entry.file.path
+        else:
+            path = ""
+        if name in _BY_NAME:
+            path = f"{path.rstrip('/')}/{os.fsdecode(args[1])}"
+        what = f"{name} {path}".rstrip()
         return pyfuse3.FUSEError(self.door.namespace.sentences.report(error, caller, what))
 
     # Names ---------------------------------------------------------------------------------------
@@ -335,7 +338,6 @@ def attributes(inode: Inode, stat: StatLike) -> pyfuse3.EntryAttributes:
     return entry
 
 
-_BY_HANDLE = frozenset({"read", "write", "flush", "fsync", "release"})
 _BY_NAME = frozenset({"lookup", "create", "mkdir", "mknod", "symlink", "unlink", "rmdir", "rename"})
 
 

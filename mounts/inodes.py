@@ -67,6 +67,10 @@ class InodeTable:
     def __iter__(self) -> Iterator[Inode]:
         return iter(self._by_number.values())
 
+    def get(self, number: int) -> Inode | None:
+        """Find the inode with a number."""
+        return self._by_number.get(number)
+
     def find(self, key: tuple[int, int]) -> Inode | None:
         """Find the inode of a mount entry and qid."""
         return self._by_key.get(key)

@@ -50,7 +50,7 @@ def test_a_defect_is_logged_once_and_told_in_errstr(shared: Mount) -> None:
     script = f"cat {shared.path}/trouble/open-told; cat {shared.path}/dev/errstr"
     said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert "Address already in use" in said.stderr
-    assert "the sentence of an error" in said.stdout
+    assert "open /trouble/open-told: the sentence of an error\n" in said.stdout
 
 
 def test_two_hundred_blocked_readers_slow_nobody(mount: Mount) -> None:
