@@ -424,6 +424,11 @@ class Door:
             listing.inodes[index], inode.attributes = inode, attributes
         return True
 
+    async def fsyncdir(self, handle: int, datasync: bool) -> None:
+        """Make the names of an open directory durable."""
+        opened = self.directories[handle]
+        await opened.inode.channel.fsync(opened.caller, datasync)
+
     def releasedir(self, handle: int) -> None:
         """Drop a listing."""
         del self.directories[handle]

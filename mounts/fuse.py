@@ -314,9 +314,9 @@ class Operations(pyfuse3.Operations):
     def releasedir(self, fh: int) -> None:
         self.door.releasedir(fh)
 
-    @_at_once
-    def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Succeed: names are durable as the host makes them so."""
+    @_may_wait
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self.door.fsyncdir(fh, datasync)
 
 
 def attributes(inode: Inode, stat: StatLike) -> pyfuse3.EntryAttributes:

@@ -8,7 +8,7 @@ from attrs import evolve, field, fields, frozen
 
 from oanix.errors import fault
 
-LINGER_US = 100
+LINGER_US = 200
 """How long a server looks for the next request; with one processor that would only delay it."""
 
 FUSE_CONF = Path("/etc/fuse.conf")

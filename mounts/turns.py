@@ -22,7 +22,7 @@ R = TypeVar("R")
 ROUNDS = 32
 """Requests answered in a row before other tasks of the process have their turn."""
 
-LOOKS = 4
+LOOKS = 32
 """How often the descriptor is looked at between two turns for other tasks."""
 
 NEAR_S = 0.002

@@ -482,6 +482,11 @@ class Channel:
                 errno.EPERM, "this mount is append-only: open with O_APPEND (>> in a shell)"
             )
 
+    @observed_async(Kind.FSYNC)
+    async def fsync(self, caller: Caller, datasync: bool) -> None:
+        """Make the names of a directory durable (fsync(2) of its descriptor)."""
+        await _directory(self.node).fsync(datasync)
+
     # Telling the others --------------------------------------------------------------------------
 
     def _announce(

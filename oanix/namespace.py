@@ -21,8 +21,9 @@ from oanix import path as paths
 from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Sentences, fault
+from oanix.history import History
 from oanix.node import FOREVER, Directory, Node
-from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe, shortened
+from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe
 from oanix.service import Service
 from oanix.stat import Stat, StatLike
 from oanix.table import Access, Member, MountEntry, Place, mapped, merged, put
@@ -64,7 +65,7 @@ class Namespace:
         self.limits: dict[str, str] = {}
         self.sealed = False
         self._child = False
-        self._lines: tuple[Line, ...] = ()
+        self._history = History.empty()
         self._places = 1
         self._listeners: tuple[Listener, ...] = ()
         self._synthetic = _Synthetic()
@@ -84,7 +85,8 @@ class Namespace:
     @property
     def lines(self) -> tuple[Line, ...]:
         """The operations that made it what it is, oldest first."""
-        return (*self._lines, Seal()) if self.sealed else self._lines
+        lines = self._history.lines
+        return (*lines, Seal()) if self.sealed else lines
 
     def recipe(self) -> str:
         """Write the text that rebuilds it: an owner from nothing, a child from its parent."""
@@ -180,8 +182,9 @@ class Namespace:
         names = self._target(path)
         node = service.narrow(service.root, options) if options else service.root
         entry = MountEntry(service, access, options)
+        before = self.table
         self._put(names, Place((Member(entry, node),), maker=self.number))
-        self._record(Mount(source or service.name, paths.join(names), access, options))
+        self._record(Mount(source or service.name, paths.join(names), access, options), before)
 
     def bind(
         self,
@@ -203,19 +206,17 @@ class Namespace:
         channel = self.resolve(_OWNER, source)
         names = self._target(target)
         graft = self._graft(channel, access, options, create)
-        old = self.table.find(names)
+        old, before = self.table.find(names), self.table
         if where is Where.REPLACE:
-            foreign = self._child and old is not None and old.holds_foreign(self.number)
+            foreign = self._foreign(old)
             self._put(names, evolve(graft, locked=foreign))
+            if old is not None and not foreign and not _is_way(channel.path, names):
+                undone = self._history.undo(names, lambda place: not self._foreign(place))
+                before = undone or before
         else:
-            foreign = True
             self._put(names, self._union(names, old, graft, where))
         line = Bind(channel.path, paths.join(names), where.value, create, access, options)
-        if old is not None and not foreign:
-            # Nothing was done here or below before, where there is no place: ten thousand lines
-            # need not be looked through for each of them.
-            self._lines = shortened(self._lines, line)
-        self._record(line)
+        self._record(line, before)
 
     def unmount(self, path: str) -> None:
         """Take away what is mounted at the path, and all that is mounted beneath it.
@@ -237,13 +238,12 @@ class Namespace:
             dropped = Place(opaque=True, locked=True, maker=self.number)
         else:
             dropped = None
+        before = self.table
         self._put(names, dropped)
-        line = Unmount(paths.join(names))
-        short = shortened(self._lines, line) if dropped is None else self._lines
-        # Where all that was done to the path is undone, nothing needs to be said of it.
-        undone = len(short) < len(self._lines)
-        self._lines = short
-        self._record(line, keep=not undone)
+        if dropped is None and self._history.undo(names, lambda place: place is None) is not None:
+            self._tell(paths.join(names))
+        else:
+            self._record(Unmount(paths.join(names)), before)
 
     def fork(self) -> "Namespace":
         """Make the namespace of a child: the same names, locked, and independent from now on."""
@@ -256,7 +256,7 @@ class Namespace:
         child.limits = dict(self.limits)
         child.sealed = False
         child._child = True
-        child._lines = ()
+        child._history = History.empty()
         child._places = self._places
         child._listeners = ()
         child._synthetic = self._synthetic
@@ -310,7 +310,7 @@ class Namespace:
     def _require_open(self) -> None:
         if self.sealed:
             raise fault(errno.EPERM, "this namespace is sealed; fork it to narrow it further")
-        if len(self._lines) >= LINES_MAX:
+        if len(self._history) >= LINES_MAX:
             raise fault(errno.ENOSPC, f"a namespace is made by at most {LINES_MAX} operations")
 
     def _target(self, path: str) -> tuple[str, ...]:
@@ -395,11 +395,17 @@ class Namespace:
             raise fault(errno.ENAMETOOLONG, f"mounts nest at most {DEPTH_MAX} names deep")
         self.table = table
 
-    def _record(self, line: Line, *, keep: bool = True) -> None:
-        if keep:
-            self._lines = (*self._lines, line)
+    def _foreign(self, place: Place | None) -> bool:
+        # Whether a child would uncover something by taking this place away.
+        return self._child and place is not None and place.holds_foreign(self.number)
+
+    def _record(self, line: Line, before: Place) -> None:
+        self._history.add(line, before)
+        self._tell(line.changes)
+
+    def _tell(self, path: str) -> None:
         for listener in self._listeners:
-            listener(line.changes)
+            listener(path)
 
 
 _OWNER = Caller()
@@ -415,6 +421,12 @@ def _at(placed: Placed, word: int) -> Iterator[None]:
         if isinstance(error.filename, str) and error.filename not in sentence:
             sentence = f"{error.filename}: {sentence}"
         raise placed.error(sentence, word, error.errno or errno.EINVAL) from error
+
+
+def _is_way(path: str, names: tuple[str, ...]) -> bool:
+    # Whether one of two paths leads through the other.
+    other = tuple(paths.split(path))
+    return other[: len(names)] == names[: len(other)]
 
 
 def _absolute(path: str) -> str:

@@ -148,6 +148,9 @@ class Directory(Node):
         """List the names, each once."""
         raise NotImplementedError
 
+    async def fsync(self, datasync: bool) -> None:
+        """Make the names durable; nothing to do where nothing outlives the service."""
+
 
 class SeesNamespace(Node):
     """A file that shows something of the namespace through which it is opened (`/proc/self/ns`)."""

@@ -166,38 +166,6 @@ def format_recipe(lines: Iterable[Line]) -> str:
     return "".join(" ".join(map(quote, line.words())) + "\n" for line in lines)
 
 
-def shortened(lines: tuple[Line, ...], last: Bind | Unmount) -> tuple[Line, ...]:
-    """Leave out the lines that one more line at the same path makes needless.
-
-    These are earlier ones at that path and below it; a bind in its place leaves mounts alone.
-    Nothing is left out where another line may have looked at the path or changed it: a later one
-    above it, a bind whose source is on the same way, or a bind above it, which may have brought
-    mounts along.
-    """
-    path = last.changes
-    gone = (Mount, Bind, Unmount) if isinstance(last, Unmount) else (Bind, Unmount)
-    needless = [isinstance(line, gone) and _is_under(line.changes, path) for line in lines]
-    if True not in needless:
-        return lines
-    first = needless.index(True)
-    for index, line in enumerate((*lines, last)):
-        if line is last or not needless[index]:
-            above = line is not last and _is_under(path, line.changes)
-            if above and (index >= first or isinstance(line, Bind)):
-                return lines
-            if isinstance(line, Bind) and index >= first and _related(line.source, path):
-                return lines
-    return tuple(line for line, out in zip(lines, needless, strict=True) if not out)
-
-
-def _related(one: str, other: str) -> bool:
-    return _is_under(one, other) or _is_under(other, one)
-
-
-def _is_under(path: str, above: str) -> bool:
-    return path == above or path.startswith(above.rstrip("/") + "/")
-
-
 def quote(word: str) -> str:
     """Write a word so that it is read back as the same word."""
     plain = word and not word.startswith("#") and word.isprintable()

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import trio
+
 from oanix.caller import Caller
 from oanix.errors import Missing, fault
 from oanix.node import (
@@ -108,6 +110,17 @@ class HostDirectory(HostNode, CanCreate, CanLink, CanRemove, CanRename):
     def readdir(self) -> list[str]:
         fd = self._fd()
         return self.volume.tree.descriptors.with_room(lambda: host.names_in(fd))
+
+    async def fsync(self, datasync: bool) -> None:
+        """Sync in a thread. A cancelled sync goes on, and its result is lost."""
+        tree, directory_fd = self.volume.tree, self._fd()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        fd = tree.descriptors.with_room(lambda: os.open(b".", flags, dir_fd=directory_fd))
+        try:
+            call = os.fdatasync if datasync else os.fsync
+            await trio.to_thread.run_sync(call, fd, limiter=tree.limiter)
+        finally:
+            os.close(fd)
 
     # Making --------------------------------------------------------------------------------------
 

@@ -1,9 +1,6 @@
-"""The recipe of a namespace that lives long stays short."""
-
-import pytest
+"""The history of a namespace that lives long stays short."""
 
 from oanix.namespace import Namespace, Where
-from oanix.recipe import Bind, Mount, Unmount, shortened
 from oanix.services.memfs import MemFs
 
 
@@ -26,18 +23,15 @@ def test_binding_in_place_of_a_bind_keeps_the_last_alone() -> None:
     assert namespace.recipe() == "mount mem /mem\nbind /mem /other\n"
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        # A later bind looked at the path.
-        (Bind("/a", "/p"), Bind("/p/x", "/q")),
-        # A later line changed what lies above.
-        (Bind("/a", "/p/x"), Mount("mem", "/")),
-        # A bind above may have brought mounts along.
-        (Bind("/a", "/"), Mount("mem", "/p")),
-        # Nothing was done to the path.
-        (Bind("/a", "/q"),),
-    ],
-)
-def test_what_another_line_depends_on_stays(lines: tuple[Bind | Mount, ...]) -> None:
-    assert shortened(lines, Unmount("/p")) == lines
+def test_what_was_done_elsewhere_meanwhile_keeps_both() -> None:
+    namespace = Namespace()
+    namespace.mount(MemFs(), "/mem")
+    namespace.bind("/mem", "/other")
+    namespace.bind("/other", "/third")
+    namespace.unmount("/other")
+    assert namespace.recipe().splitlines() == [
+        "mount mem /mem",
+        "bind /mem /other",
+        "bind /other /third",
+        "unmount /other",
+    ]
