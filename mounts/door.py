@@ -1,7 +1,8 @@
 """The kernel door: what a Linux kernel asks of a file system, answered from a namespace.
 
 It speaks in inode numbers, handles and names as bytes, and raises OSError; a binding (pyfuse3's is
-in `mounts.fuse`) only translates. Three tables live here: inodes, open files and open directories.
+in `mounts.fuse`) only translates. Three tables live here: inodes, open files and open directories
+(`mounts.listings`).
 """
 
 import errno
@@ -14,8 +15,9 @@ import trio
 from attrs import define, field
 
 from mounts.callers import Callers
-from mounts.inodes import ROOT, Inode, InodeTable, Listing
+from mounts.inodes import ROOT, Inode, InodeTable
 from mounts.interrupts import Wait, Waits
+from mounts.listings import Listings
 from mounts.options import FuseOptions
 from oanix import path as paths
 from oanix.caller import Caller
@@ -31,9 +33,6 @@ LONGEST_S = 86_400.0
 WAITS_PER_USER = 512
 """Requests of one user that may wait; far below what the binding can hold."""
 
-KEPT_MAX = 32_768
-"""Names in listings that are kept."""
-
 WRITE_WAIT_S = 1.0
 """How long a write waits: it blocks every writer of the inode, and cannot be killed meanwhile."""
 
@@ -48,16 +47,6 @@ class OpenEntry:
     caller: Caller
     waits: set[Wait] = field(factory=set)
     wake: Callable[[], None] | None = None
-
-
-@define(eq=False)
-class OpenDirectory:
-    """A directory listed as it was when it was opened; cookies are places in the listing."""
-
-    inode: Inode
-    listing: Listing
-    caller: Caller
-    pending: tuple[int, Channel, StatLike] | None = None
 
 
 Answer = tuple[Inode, StatLike]
@@ -93,11 +82,9 @@ class Door:
         self.operations = 0
         self.inodes = InodeTable(namespace.root)
         self.files: dict[int, OpenEntry] = {}
-        self.directories: dict[int, OpenDirectory] = {}
+        self.directories = Listings(namespace, self.inodes, attributes, list_all=options.list_all)
         self._numbers = itertools.count(1)
         self._invalidations = invalidations
-        self._attributes = attributes
-        self._kept = 0
         self._entries: dict[Service, list[int]] = {}
         self._stop_listening = namespace.listen(self._remounted)
         self._subscribe()
@@ -345,94 +332,6 @@ class Door:
     def _others(self, inode: Inode) -> bool:
         return any(entry.inode is inode for entry in self.files.values())
 
-    # Directories ---------------------------------------------------------------------------------
-
-    def opendir(self, caller: Caller, number: int) -> int:
-        """Take a listing."""
-        inode = self.inodes[number]
-        listing = inode.listing
-        if listing is None or self.namespace.observers:
-            names = [paths.encode(name) for name in inode.channel.readdir(caller)]
-            listing = Listing([b".", b"..", *names], [None] * (len(names) + 2))
-            self._keep(inode, listing)
-        handle = next(self._numbers)
-        self.directories[handle] = OpenDirectory(inode, listing, caller)
-        return handle
-
-    def _keep(self, inode: Inode, listing: Listing) -> None:
-        # The kernel keeps no listings for this binding, but asks for each again; see _changed.
-        if inode.channel.caching != math.inf or len(listing.names) > KEPT_MAX:
-            return
-        self._kept += len(listing.names)
-        if self._kept > KEPT_MAX:
-            self._forget_listings()
-            self._kept = len(listing.names)
-        inode.listing = listing
-
-    def _forget_listings(self) -> None:
-        for inode in self.inodes:
-            inode.listing = inode.attributes = None
-
-    def readdir(self, handle: int, start: int, reply: Callable[[bytes, object, int], bool]) -> None:
-        """Give entries from a cookie on until `reply` takes no more; each counts one lookup."""
-        opened = self.directories[handle]
-        names, inodes = opened.listing.names, opened.listing.inodes
-        fresh = bool(self.namespace.observers) or opened.inode.listing is not opened.listing
-        for index in range(start, len(names)):
-            inode = inodes[index]
-            if inode is None or fresh or inode.attributes is None or inode.lookups < 1:
-                again = self._reply_looked_up if index > 1 else self._reply_itself
-                if not again(opened, index, reply):
-                    return
-            elif reply(names[index], inode.attributes, index + 1):
-                inode.lookups += 1
-            else:
-                return
-
-    def _reply_itself(
-        self, opened: OpenDirectory, index: int, reply: Callable[[bytes, object, int], bool]
-    ) -> bool:
-        # For "." and ".." the kernel counts no lookup.
-        channel = opened.inode.channel
-        if index and channel.parent is not None:
-            channel = channel.parent
-        inode = self.inodes.find(channel.key) or opened.inode
-        attributes = self._attributes(inode, channel.stat(opened.caller))
-        return reply(opened.listing.names[index], attributes, index + 1)
-
-    def _reply_looked_up(
-        self, opened: OpenDirectory, index: int, reply: Callable[[bytes, object, int], bool]
-    ) -> bool:
-        listing, name = opened.listing, opened.listing.names[index]
-        if opened.pending is not None and opened.pending[0] == index:
-            _, channel, stat = opened.pending
-        else:
-            try:
-                channel, stat = opened.inode.channel.lookup(opened.caller, paths.decode(name))
-            except FileNotFoundError:
-                return True  # removed since the listing was taken
-        opened.pending = None
-        if not (channel.listed or self.options.list_all):
-            return True
-        inode = self.inodes.add(channel, stat.st_ino)
-        attributes = self._attributes(inode, stat)
-        if not reply(name, attributes, index + 1):
-            self.inodes.forget(inode.number, 1)
-            opened.pending = index, channel, stat
-            return False
-        if opened.inode.listing is listing and inode.channel.caching == math.inf:
-            listing.inodes[index], inode.attributes = inode, attributes
-        return True
-
-    async def fsyncdir(self, handle: int, datasync: bool) -> None:
-        """Make the names of an open directory durable."""
-        opened = self.directories[handle]
-        await opened.inode.channel.fsync(opened.caller, datasync)
-
-    def releasedir(self, handle: int) -> None:
-        """Drop a listing."""
-        del self.directories[handle]
-
     # Changes from elsewhere ----------------------------------------------------------------------
 
     def _subscribe(self) -> None:
@@ -463,7 +362,7 @@ class Door:
     def _remounted(self, path: str) -> None:
         # A bind or unmount: the names on the way to it may stand for something else now.
         self._subscribe()
-        self._forget_listings()
+        self.directories.forget()
         root = self.namespace.root
         if root.key != self.inodes[ROOT].key:
             self.inodes.reroot(root)

@@ -1,49 +1,25 @@
-"""Mount a namespace with FUSE: the one module that knows pyfuse3.
+"""Operations: translates between pyfuse3 and the door.
 
-pyfuse3 keeps its session in module globals, so one process serves one mount. A handler that lets
-any exception but FUSEError out ends the mount; `_at_once` and `_may_wait` let none out.
+A handler that lets any exception but FUSEError out ends the mount; `_at_once` and `_may_wait` let
+none out.
 """
 
 import errno
-import logging
 import os
-import resource
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 
 from mounts.door import Door, OpenEntry, seconds
-from mounts.guard import Guard
 from mounts.inodes import Inode
 from mounts.notices import Notices
-from mounts.options import FuseOptions
-from mounts.stale import clear, find, real
 from mounts.turns import Turns, passing_on
 from oanix.caller import Caller
-from oanix.errors import Missing, fault
-from oanix.namespace import Namespace
+from oanix.errors import Missing
 from oanix.stat import Changed, StatLike
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-log = logging.getLogger(__name__)
-
-TASKS = 8_192
-"""Requests that may be under way at once: each that waits holds one."""
-
-IDLE_TASKS = 4
-"""Workers kept for the next requests."""
-
-END_S = 5.0
-"""How long the last requests of a mount that ends may take."""
-
-FILES = 65_536
-"""Open files wanted: one for each file that a program has open, and some directories."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -111,7 +87,8 @@ class Operations(pyfuse3.Operations):
         if args and isinstance(args[-1], pyfuse3.RequestContext):
             caller = self.caller(args[-1])
             path = self.door.path_of(number)
-        elif entry := self.door.files.get(number):
+        elif name in _BY_HANDLE and number in self.door.files:
+            entry = self.door.files[number]
             caller, path = entry.caller, entry.file.path
         else:
             path = ""
@@ -303,20 +280,20 @@ class Operations(pyfuse3.Operations):
 
     @_at_once
     def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return self.door.opendir(self.caller(ctx), inode)
+        return self.door.directories.open(self.caller(ctx), inode)
 
     @_at_once
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         # A partial runs no Python frame: this is called for each name.
-        self.door.readdir(fh, start_id, partial(pyfuse3.readdir_reply, token))
+        self.door.directories.read(fh, start_id, partial(pyfuse3.readdir_reply, token))
 
     @_at_once
     def releasedir(self, fh: int) -> None:
-        self.door.releasedir(fh)
+        self.door.directories.release(fh)
 
     @_may_wait
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        await self.door.fsyncdir(fh, datasync)
+        await self.door.directories.fsync(fh, datasync)
 
 
 def attributes(inode: Inode, stat: StatLike) -> pyfuse3.EntryAttributes:
@@ -338,6 +315,7 @@ def attributes(inode: Inode, stat: StatLike) -> pyfuse3.EntryAttributes:
     return entry
 
 
+_BY_HANDLE = frozenset({"read", "write", "flush", "fsync", "release"})
 _BY_NAME = frozenset({"lookup", "create", "mkdir", "mknod", "symlink", "unlink", "rmdir", "rename"})
 
 
@@ -351,152 +329,3 @@ class _Wake:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.notify()
-
-
-async def serve(
-    namespace: Namespace,
-    mountpoint: str,
-    options: FuseOptions | None = None,
-    *,
-    started: Callable[[Door], None] | None = None,
-    task_status: trio.TaskStatus[Door] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve a namespace at a mount point until cancelled or unmounted from outside.
-
-    Raises OSError when it cannot be mounted: ENOENT or ENOTDIR for the mount point, ENOTEMPTY when
-    it holds files, EBUSY when something is mounted there, ENODEV without /dev/fuse, EPERM.
-    """
-    options = options or FuseOptions()
-    if pyfuse3.trio is not trio:  # type: ignore[attr-defined]
-        raise fault(errno.EBUSY, "this process serves one mount already, and can serve one only")
-    path = check_mountpoint(mountpoint, options)
-    for service in namespace.services():
-        service.shield(path)
-    turns = Turns(options.linger_us / 1e6)
-    notices = Notices(
-        lambda number: pyfuse3.invalidate_inode(pyfuse3.InodeT(number)),
-        lambda parent, name: pyfuse3.invalidate_entry(
-            pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)
-        ),
-    )
-    _many_files()
-    with ExitStack() as stack:
-        stack.enter_context(_instead_of_trio(turns))
-        stack.enter_context(_no_umask())
-        door = Door(namespace, path, options, notices, attributes)
-        stack.callback(door.close)
-        stack.enter_context(_mounted(Operations(door, turns, notices), path, options))
-        notices.start()
-        stack.callback(notices.stop)
-        await _run(door, started, task_status)
-
-
-async def _run(
-    door: Door, started: Callable[[Door], None] | None, task_status: trio.TaskStatus[Door]
-) -> None:
-    async with trio.open_nursery() as nursery:
-        ended = trio.Event()
-
-        async def requests() -> None:
-            with trio.CancelScope(shield=True) as last:
-                scopes.append(last)
-                await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=TASKS)
-            ended.set()
-            nursery.cancel_scope.cancel()
-
-        scopes: list[trio.CancelScope] = []
-        nursery.start_soon(requests)
-        nursery.start_soon(door.waits.watch)
-        if started is not None:
-            started(door)
-        task_status.started(door)
-        try:
-            await trio.sleep_forever()
-        finally:
-            if not ended.is_set():
-                await _end(door, ended, scopes)
-
-
-async def _end(door: Door, ended: trio.Event, scopes: list[trio.CancelScope]) -> None:
-    # Requests that wait are answered with EINTR, those under way may finish, and then no more.
-    with trio.move_on_after(END_S, shield=True):
-        door.waits.cancel_all()
-        await trio.lowlevel.checkpoint()
-        pyfuse3.terminate()
-        await ended.wait()
-    for scope in scopes:
-        scope.cancel()
-
-
-def check_mountpoint(mountpoint: str, options: FuseOptions) -> str:
-    """Give the real path of a mount point that can be used; a dead mount of ours is cleared."""
-    if not os.access("/dev/fuse", os.F_OK):
-        raise fault(
-            errno.ENODEV, "/dev/fuse is missing; load the module fuse, or run `oanix doctor`"
-        )
-    if clear(mountpoint):
-        log.warning("cleared the mount that a killed server left at %s", mountpoint)
-    path = real(mountpoint)
-    if find(path) is not None:
-        raise fault(errno.EBUSY, "something is mounted here already", mountpoint)
-    if not os.path.lexists(path):
-        raise fault(errno.ENOENT, f"the mount point is missing; mkdir {mountpoint}", mountpoint)
-    if not os.path.isdir(path):
-        raise fault(errno.ENOTDIR, "the mount point is no directory", mountpoint)
-    path = os.path.realpath(path)
-    if os.listdir(path) and not options.nonempty:
-        raise fault(
-            errno.ENOTEMPTY, "the mount point holds files; empty it, or use -o nonempty", mountpoint
-        )
-    return path
-
-
-@contextmanager
-def _mounted(operations: Operations, path: str, options: FuseOptions) -> "Iterator[None]":
-    words = {"fsname=oanix", "subtype=oanix", "default_permissions"}
-    if options.allow_other:
-        words.add("allow_other")
-    if options.read_only:
-        words.add("ro")
-    guard = Guard(path)
-    try:
-        try:
-            pyfuse3.init(operations, path, words)
-        except RuntimeError as error:
-            remedy = "run `oanix doctor` to see why"
-            raise fault(
-                errno.EPERM, f"FUSE could not mount here ({error}); {remedy}", path
-            ) from None
-        try:
-            yield
-        finally:
-            pyfuse3.close(unmount=True)
-    finally:
-        guard.dismiss()
-
-
-@contextmanager
-def _instead_of_trio(turns: Turns) -> "Iterator[None]":
-    # As pyfuse3.asyncio does; it is also how this module sees that a mount is being served.
-    pyfuse3.trio = turns  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        pyfuse3.trio = trio  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _no_umask() -> "Iterator[None]":
-    # The kernel has taken the caller's umask off the mode already.
-    old = os.umask(0)
-    try:
-        yield
-    finally:
-        os.umask(old)
-
-
-def _many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
