@@ -28,7 +28,7 @@ from oanix.kit.file import Handler, Opening, Owner
 from oanix.kit.folder import Children, Folder, Row, Rows, TableDirectory
 from oanix.kit.lines import Ctl, Lines, Message, integer, no_argument
 from oanix.kit.service import TableService
-from oanix.kit.stream import Ring, Stream
+from oanix.kit.stream import Ring, Stream, StreamHandle
 from oanix.kit.text import Snapshot, Text, Value, facts
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Rows",
     "Snapshot",
     "Stream",
+    "StreamHandle",
     "TableDirectory",
     "TableService",
     "Text",

@@ -58,6 +58,11 @@ class Ring:
             self.first += 1
         self.bell.ring()
 
+    def put_all(self, records: list[bytes]) -> None:
+        """Add several records; as `put`."""
+        for record in records:
+            self.put(record)
+
     def get(self, number: int) -> bytes:
         """Give a record that is kept."""
         return self._kept[number - self.first]

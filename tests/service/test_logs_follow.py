@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oanix.channel import OpenFile
+from oanix.kit import StreamHandle
 from oanix.node import WOULD_BLOCK
-from oanix.services.logs.follow import FollowHandle, Ring
+from oanix.services.logs.follow import ring_of
 from tests.service.logs_help import ANYONE, APPEND, Logs, make, running
 
 
@@ -146,8 +147,8 @@ steps = st.lists(st.one_of(st.integers(1, 60), st.lists(st.binary(max_size=30), 
 def test_what_a_reader_sees_and_what_it_is_told_add_up(
     todo: list[int | list[bytes]], bound: int
 ) -> None:
-    ring = Ring(bound)
-    handle = FollowHandle(ring)
+    ring = ring_of(bound)
+    handle = StreamHandle(ring, ring.next)
     added: list[bytes] = []
     stream = b""
 
@@ -165,7 +166,7 @@ def test_what_a_reader_sees_and_what_it_is_told_add_up(
         else:
             records = [b'{"%s":0}\n' % record.hex().encode() for record in step]
             added += records
-            ring.add(records)
+            ring.put_all(records)
     while read(1000):
         pass
     at = 0

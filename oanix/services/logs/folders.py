@@ -14,10 +14,10 @@ from attrs import frozen
 from oanix import path as paths
 from oanix.caller import Caller
 from oanix.errors import Missing, fault
+from oanix.kit import Ring
 from oanix.node import CanCreate, CanRemove, CanRename, Directory, Handle, Node
 from oanix.services.logs import host
 from oanix.services.logs.files import LogNode, RotatedNode
-from oanix.services.logs.follow import Ring
 from oanix.services.logs.host import host_path
 from oanix.services.logs.log import Log, Shared, recover
 from oanix.stat import StatLike

@@ -19,9 +19,9 @@ from typing import Final
 import trio
 from attrs import define, field
 
+from oanix.kit import Ring
 from oanix.services.logs import host
 from oanix.services.logs.events import cut_record, record_of, timestamp
-from oanix.services.logs.follow import Ring
 from oanix.services.logs.host import HostFile, Step, host_path
 from oanix.services.logs.lines import Line
 from oanix.stat import StatLike
@@ -152,8 +152,9 @@ class Log:
         if self._owed:
             self._owed = []
             self.shared.warnings.pop(self.name, None)
-        if self.ring is not None:
-            self.ring.add(records)
+        # A handle that outlives the service stores its half line, and nobody follows any more.
+        if self.ring is not None and not self.ring.closed:
+            self.ring.put_all(records)
         if self.rotates:
             self.shared.grown(len(data))
 

@@ -16,7 +16,7 @@ from oanix.node import Directory
 from oanix.service import Service
 from oanix.services.logs.files import Text
 from oanix.services.logs.folders import Kind, LogFolder, Runs
-from oanix.services.logs.follow import RING_BYTES, Follow, Ring
+from oanix.services.logs.follow import RING_BYTES, Follow, ring_of
 from oanix.services.logs.host import Step
 from oanix.services.logs.log import Log, Rotated, Shared
 from oanix.stat import StatFs
@@ -95,7 +95,7 @@ class LogsFs(Service):
             grown=self._grown,
         )
         (folder / "runs").mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._ring = Ring(ring_bytes)
+        self._ring = ring_of(ring_bytes)
         self._logs = LogFolder(folder, self._shared, _ROOT, rings={"events.jsonl": self._ring})
         self._runs = Runs(folder / "runs", self._shared, self.entry_changed)
         self._logs.beside = {
@@ -141,8 +141,8 @@ class LogsFs(Service):
             finally:
                 stop.set()
                 nursery.cancel_scope.cancel()
-                self._ring.close()
                 self._settle()
+                self._ring.close()
 
     def _settle(self) -> None:
         for log in self._logs.logs.values():
