@@ -7,9 +7,6 @@ bind what it can see to more names, never uncover what lies beneath (bind(1), rf
 
 import errno
 import itertools
-import os
-import stat as modes
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -21,12 +18,12 @@ from oanix import path as paths
 from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Sentences, fault
+from oanix.graft import graft, union
 from oanix.history import History
-from oanix.node import FOREVER, Directory, Node
 from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe
 from oanix.service import Service
-from oanix.stat import Stat, StatLike
-from oanix.table import Access, Member, MountEntry, Place, mapped, merged, put
+from oanix.synthetic import Synthetic
+from oanix.table import Access, Member, MountEntry, Place, put
 
 if TYPE_CHECKING:
     from oanix.operation import Observer
@@ -68,7 +65,7 @@ class Namespace:
         self._history = History.empty()
         self._places = 1
         self._listeners: tuple[Listener, ...] = ()
-        self._synthetic = _Synthetic()
+        self._synthetic = Synthetic()
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -205,16 +202,19 @@ class Namespace:
         options = dict(options or {})
         channel = self.resolve(_OWNER, source)
         names = self._target(target)
-        graft = self._graft(channel, access, options, create)
+        grafted = graft(channel, access, options, create=create, maker=self.number)
         old, before = self.table.find(names), self.table
+        foreign = self._foreign(old)
         if where is Where.REPLACE:
-            foreign = self._foreign(old)
-            self._put(names, evolve(graft, locked=foreign))
+            self._put(names, evolve(grafted, locked=foreign))
             if old is not None and not foreign and not _is_way(channel.path, names):
                 undone = self._history.undo(names, lambda place: not self._foreign(place))
                 before = undone or before
         else:
-            self._put(names, self._union(names, old, graft, where))
+            there = self.resolve(_OWNER, paths.join(names))
+            first = where is Where.BEFORE
+            joined = union(there, old, grafted, before=first, locked=foreign, maker=self.number)
+            self._put(names, joined)
         line = Bind(channel.path, paths.join(names), where.value, create, access, options)
         self._record(line, before)
 
@@ -323,64 +323,6 @@ class Namespace:
             raise fault(errno.ENOENT, f"{rest[0]!r} does not exist, so it has no parent", path)
         return paths.clean(paths.join([*paths.split(channel.path), *rest]))
 
-    def _graft(
-        self, channel: Channel, access: Access, options: Mapping[str, str], create: bool
-    ) -> Place:
-        place = channel.place
-        if place is None or not (place.members or channel.is_directory):
-            place = Place()
-        if not place.members:
-            place = evolve(place, members=(Member(channel.entry, channel.node),), opaque=False)
-        top = place
-
-        def copy(old: Place) -> Place:
-            foreign = old.locked or (old.maker != self.number and bool(old.members or old.opaque))
-            is_top = old.number == top.number
-            return evolve(
-                old,
-                members=tuple(self._narrowed(m, access, options, is_top) for m in old.members),
-                locked=foreign and not is_top,
-                maker=self.number,
-                number=Place().number,
-            )
-
-        grafted = mapped(place, copy)
-        if create:
-            members = tuple(evolve(member, create=True) for member in grafted.members)
-        else:
-            members = tuple(evolve(member, create=False) for member in grafted.members)
-        return evolve(grafted, members=members)
-
-    def _narrowed(
-        self, member: Member, access: Access, options: Mapping[str, str], is_top: bool
-    ) -> Member:
-        old = member.entry
-        service = old.service
-        mine = options if is_top else {k: v for k, v in options.items() if k in service.options}
-        node = service.narrow(member.node, mine) if mine else member.node
-        entry = MountEntry(service, old.access.narrowed(access), {**old.options, **mine})
-        return Member(entry, node, member.create)
-
-    def _union(
-        self, names: tuple[str, ...], old: Place | None, graft: Place, where: Where
-    ) -> Place:
-        target = self.resolve(_OWNER, paths.join(names))
-        members = [*graft.members]
-        if not target.is_directory or not all(isinstance(m.node, Directory) for m in members):
-            raise fault(errno.ENOTDIR, "a union joins directories; bind a file without -a and -b")
-        base = old or Place()
-        own = base.members or (Member(target.entry, target.node),)
-        before = where is Where.BEFORE
-        first, second = (graft, base) if before else (base, graft)
-        foreign = self._child and base.holds_foreign(self.number)
-        return evolve(
-            base,
-            members=(*members, *own) if before else (*own, *members),
-            children=merged(first, second),
-            locked=base.locked or foreign,
-            maker=self.number,
-        )
-
     def _put(self, names: tuple[str, ...], place: Place | None) -> None:
         table = put(self.table, names, place)
         added, depth = place.measure() if place is not None else (0, 0)
@@ -433,40 +375,3 @@ def _absolute(path: str) -> str:
     if not path.startswith("/"):
         raise fault(errno.EINVAL, f"a path in a namespace begins with '/': {path!r}")
     return path
-
-
-class _SyntheticDirectory(Directory):
-    """A directory that holds nothing but the mounts beneath it; the namespace tells of those."""
-
-    caching = FOREVER
-
-    def __init__(self, qid: int, stat: Stat) -> None:
-        self.qid = qid
-        self._stat = stat
-
-    def walk(self, name: str) -> Node:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
-
-    def stat(self) -> StatLike:
-        return self._stat
-
-    def readdir(self) -> list[str]:
-        return []
-
-
-class _Synthetic(Service):
-    name = "namespace"
-
-    def __init__(self) -> None:
-        super().__init__()
-        now = time.time_ns()
-        self._stat = Stat(
-            modes.S_IFDIR | 0o555, 2, os.geteuid(), os.getegid(),
-            st_atime_ns=now, st_mtime_ns=now, st_ctime_ns=now,
-        )  # fmt: skip
-        self.root = self.directory(0)
-        self.entry = MountEntry(self)
-
-    def directory(self, number: int) -> _SyntheticDirectory:
-        """Give the directory that stands at the place with this number."""
-        return _SyntheticDirectory(number, self._stat)
