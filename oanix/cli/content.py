@@ -1,12 +1,13 @@
 """`oanix cat` and `oanix write`: the content of files, with no mount."""
 
+import errno
 import os
 import sys
 
 import click
 import trio
 
-from oanix.cli.failures import Failed, single, tell
+from oanix.cli.failures import Failed, Failure, sentence, single, tell
 from oanix.cli.output import Out, complain
 from oanix.cli.source import opened, takes_source
 from oanix.client import CHUNK, Client
@@ -77,9 +78,18 @@ def write(recipe: str | None, directory: str | None, append: bool, path: str) ->
 
 async def _write(recipe: str | None, directory: str | None, path: str, append: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
-    async with opened(recipe, directory) as client, client.open(path, flags) as file:
-        while piece := await trio.to_thread.run_sync(_some_input, abandon_on_cancel=True):
-            await file.write(piece)
+    async with opened(recipe, directory) as client:
+        try:
+            async with client.open(path, flags) as file:
+                while piece := await trio.to_thread.run_sync(_some_input, abandon_on_cancel=True):
+                    await file.write(piece)
+        except OSError as error:
+            error.filename = error.filename or path
+            if error.errno != errno.EPERM or append:
+                raise
+            # The sentence is for shells, which have >> in place of our option.
+            remedy = f"a file that is append-only takes: oanix write --append {path}"
+            raise Failure(sentence(error), remedy) from error
 
 
 def _some_input() -> bytes:

@@ -4,6 +4,8 @@ import errno
 import os
 import re
 
+import click
+
 from oanix.cli.failures import Failure, sentence
 from oanix.env import Run, runs, state_folder
 from oanix.recipe import Line, Placed, format_recipe, parse
@@ -21,18 +23,25 @@ def find_mount(path: str) -> str:
     """
     from mounts import stale
 
+    if not path:
+        raise click.UsageError("the mount point is empty")
     here = os.path.realpath(path)
     while True:
         mounted = stale.find(here)
         if mounted is not None and mounted.kind == stale.TYPE:
             break
         if here == "/":
-            known = ", ".join(run.mountpoint for run in runs(state_folder())) or "none"
-            raise Failure(f"no namespace is mounted at {path}", f"mounted now: {known}")
+            raise Failure(f"no namespace is mounted at {path}", mounted_now())
         here = os.path.dirname(here)
     if stale.is_dead(here):
         raise Failure(f"the server of {here} is gone", f"clear it: oanix unmount {here}")
     return here
+
+
+def mounted_now() -> str:
+    """Say which mount points could have been meant."""
+    known = ", ".join(run.mountpoint for run in runs(state_folder()))
+    return f"mounted now: {known or 'none'}"
 
 
 def run_at(mountpoint: str) -> Run | None:
@@ -64,6 +73,14 @@ def change(mountpoint: str, line: Line) -> None:
         control = os.open(f"{mountpoint}/proc/self/ctl", os.O_WRONLY)
     except FileNotFoundError:
         raise _no_proc(mountpoint, "ctl") from None
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        raise Failure(
+            f"the namespace at {mountpoint} is mounted read-only, so it cannot be changed",
+            "unmount it and mount it again without ro; a recipe can say ro for single paths",
+            os.EX_NOPERM,
+        ) from None
     try:
         os.write(control, os.fsencode(written))
     except OSError as error:

@@ -30,6 +30,10 @@ OLDEST_KERNEL: Final = (5, 4)
 FILES_WANTED: Final = 65_536
 FILES_NEEDED: Final = 1_024
 
+CONTAINER: Final = "a container needs --device /dev/fuse --cap-add SYS_ADMIN"
+CAP_SYS_ADMIN: Final = 21
+"""The number of the right to mount (capabilities(7))."""
+
 FAN_CLOEXEC: Final = 0x1
 FAN_REPORT_DFID_NAME: Final = 0xC00
 
@@ -73,13 +77,10 @@ def _device() -> Check:
         os.close(os.open(FUSE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
         return Check(
-            "/dev/fuse", "fail", "missing", follows,
-            "as root: modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
+            "/dev/fuse", "fail", "missing", follows, f"as root: modprobe fuse; {CONTAINER}",
         )  # fmt: skip
     except OSError as error:
-        remedy = (
-            "as root: modprobe fuse && chmod 666 /dev/fuse; a container needs --device /dev/fuse"
-        )
+        remedy = f"as root: modprobe fuse && chmod 666 /dev/fuse; {CONTAINER}"
         return Check("/dev/fuse", "fail", f"cannot be opened ({error.strerror})", follows, remedy)
     return Check("/dev/fuse", "ok", "can be opened")
 
@@ -94,6 +95,21 @@ def _fusermount() -> Check:
     if not os.stat(path).st_mode & 0o4000 and os.geteuid():
         return Check("fusermount3", "fail", f"{path} is not set-uid", "only root can mount", remedy)
     return Check("fusermount3", "ok", path)
+
+
+def _right() -> Check:
+    """Look for the right to mount: root's own, or what set-uid fusermount3 can still get."""
+    name, follows = "right to mount", "nothing can be mounted"
+    said = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    root = os.geteuid() == 0
+    if not int(said["CapEff" if root else "CapBnd"], 16) >> CAP_SYS_ADMIN & 1:
+        return Check(name, "fail", "CAP_SYS_ADMIN was taken away", follows, CONTAINER)
+    if not root and int(said.get("NoNewPrivs", "0")):
+        return Check(
+            name, "fail", "no_new_privs is set, so set-uid fusermount3 gets no rights", follows,
+            "start without it; a container needs --security-opt no-new-privileges=false",
+        )  # fmt: skip
+    return Check(name, "ok", "root has it" if root else "fusermount3 can get it")
 
 
 def _pyfuse3() -> Check:
@@ -243,6 +259,6 @@ def _posix() -> Check:
 
 
 LOOKS: tuple[Callable[[], Check], ...] = (
-    _python, _kernel, _device, _fusermount, _pyfuse3, _libfuse, _allow_other, _user_namespaces,
-    _passthrough, _fanotify, _files, _state, _posix,
+    _python, _kernel, _device, _right, _fusermount, _pyfuse3, _libfuse, _allow_other,
+    _user_namespaces, _passthrough, _fanotify, _files, _state, _posix,
 )  # fmt: skip

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import signal
+import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class Plan:
 
 
 @click.command(short_help="Serve a directory or a recipe.", epilog=EPILOG)
-@click.option("-n", "recipe", metavar="RECIPE", help="Serve the namespace of a recipe.")
+@click.option("-n", "recipe", metavar="RECIPE", help="Serve that of a recipe; - reads stdin.")
 @click.option("--ro", is_flag=True, help="Mount it read-only.")
 @click.option("-o", "options", metavar="OPTION", multiple=True, help="Set a mount option.")
 @click.option("--daemon", is_flag=True, help="Return when it is mounted, and serve on.")
@@ -157,7 +158,24 @@ async def _through_fuse(
         await fuse.serve(namespace, plan.mountpoint, plan.options, started=started)
     except OSError as error:
         code = _MOUNT_CODES.get(error.errno or 0, FAILED)
-        raise Failure(sentence(error), code=code) from error
+        raise Failure(sentence(error), _advice(error, plan.mountpoint), code) from error
+
+
+def _advice(error: OSError, mountpoint: str) -> str:
+    if error.errno == errno.EBUSY:
+        return f"choose another mount point, or undo that mount: oanix unmount {mountpoint}"
+    if error.errno == errno.ENOTDIR:
+        return "choose a directory"
+    if error.errno == errno.EPERM and not _may_cover(mountpoint):
+        return "choose a mount point of your own: a user can mount only where he may write"
+    return ""
+
+
+def _may_cover(mountpoint: str) -> bool:
+    """Tell whether fusermount3 lets this user mount here: its check_perm asks for the same."""
+    found = os.stat(mountpoint)
+    mine = not found.st_mode & stat.S_ISVTX or found.st_uid == os.geteuid()
+    return not os.geteuid() or (mine and os.access(mountpoint, os.W_OK))
 
 
 def _require_fuse() -> None:

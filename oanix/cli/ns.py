@@ -6,13 +6,13 @@ import os
 import click
 import trio
 
-from oanix.assembly import Context, load
+from oanix.assembly import Context
 from oanix.assembly import check as check_mounts
 from oanix.cli.complete import mountpoints
-from oanix.cli.failures import Failed, Failure, sentence, single
+from oanix.cli.failures import Failed, single
 from oanix.cli.live import find_mount, read_recipe
 from oanix.cli.output import Out, complain, escape
-from oanix.cli.source import source_of, takes_source
+from oanix.cli.source import read, source_of, takes_source
 from oanix.env import Busy, OanixEnv
 from oanix.recipe import (
     Bind,
@@ -97,7 +97,7 @@ def check(as_json: bool, recipe: str) -> None:
     """
     out = Out()
     try:
-        lines, context = _load(recipe)
+        lines, context = read(recipe)
         trio.run(_try, lines, context)
     except (RecipeError, ExceptionGroup) as failed:
         error = single(failed)
@@ -149,17 +149,8 @@ def _lines_of(place: str) -> list[str]:
     if os.path.isdir(place):
         lines = parse(read_recipe(find_mount(place)), place)
     else:
-        lines, _ = _load(place)
+        lines, _ = read(place)
     return format_recipe(placed.line for placed in lines).splitlines()
-
-
-def _load(path: str) -> tuple[list[Placed], Context]:
-    try:
-        return load(path)
-    except RecipeError:
-        raise
-    except OSError as error:
-        raise Failure(f"cannot read the recipe {sentence(error)}", code=os.EX_NOINPUT) from None
 
 
 def _json(line: Line) -> dict[str, object]:

@@ -9,6 +9,7 @@ import click
 from attrs import frozen
 
 from oanix.assembly import Context, default_lines, load, place
+from oanix.caller import Caller
 from oanix.cli.failures import Failure, sentence
 from oanix.client import Client
 from oanix.env import OanixEnv, state_folder
@@ -42,20 +43,36 @@ def source_of(recipe: str | None, directory: str | None) -> Source:
     if recipe is not None and directory is not None:
         raise click.UsageError("give a recipe or a directory; a recipe names its own directories")
     if recipe is not None:
-        try:
-            lines, context = load(recipe)
-        except RecipeError:
-            raise
-        except OSError as error:
-            raise Failure(f"cannot read the recipe {sentence(error)}", code=os.EX_NOINPUT) from None
+        lines, context = read(recipe)
         called = "standard input" if recipe == "-" else os.path.abspath(recipe)
         return Source(lines, context, called, state)
+    if directory == "":
+        # As from a variable that is not set: what is not named must not be served.
+        raise click.UsageError("the directory is empty; write . for this one")
     directory = directory or "."
     if not os.path.isdir(directory):
         what = "is no directory" if os.path.lexists(directory) else "does not exist"
-        raise Failure(f"{directory} {what}", code=os.EX_NOINPUT)
+        raise Failure(f"{directory} {what}", "make it, or correct the path", os.EX_NOINPUT)
     called = os.path.abspath(directory)
     return Source(place(default_lines(called, state)), Context(called), called, state)
+
+
+def read(recipe: str) -> "tuple[list[Placed], Context]":
+    """Read a recipe's file. Raises RecipeError, and Failure for what cannot be read."""
+    if not recipe:
+        raise click.UsageError("the recipe is empty; write the path of its file")
+    try:
+        return load(recipe)
+    except RecipeError:
+        raise
+    except OSError as error:
+        # open(2) names the file in its error, read(2) does not.
+        error.filename = error.filename or recipe
+        raise Failure(
+            f"cannot read the recipe {sentence(error)}",
+            "write the path of a recipe's file, or - for the standard input",
+            os.EX_NOINPUT,
+        ) from None
 
 
 def takes_source(command: F) -> F:
@@ -78,4 +95,12 @@ async def opened(recipe: str | None, directory: str | None) -> AsyncIterator[Cli
     async with OanixEnv.open(
         source.lines, source.context, state=source.state, patience_s=PATIENCE_S
     ) as env:
-        yield Client(env.namespace)
+        yield Client(env.namespace, _user())
+
+
+def _user() -> Caller:
+    # What is written here is signed with the same names as what goes through a mount.
+    return Caller(
+        uid=os.geteuid(), gid=os.getegid(), groups=tuple(os.getgroups()), pid=os.getpid(),
+        session=str(os.getsid(0)), door="client",
+    )  # fmt: skip

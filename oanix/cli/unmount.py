@@ -1,12 +1,14 @@
 """`oanix unmount`: end a mount."""
 
+import errno
 import os
 import time
 
 import click
 
 from oanix.cli.complete import mountpoints
-from oanix.cli.live import run_at
+from oanix.cli.failures import Failure, sentence
+from oanix.cli.live import mounted_now, run_at
 
 EPILOG = """\b
 Examples:
@@ -31,7 +33,14 @@ def unmount(lazy: bool, mountpoint: str) -> None:
     """
     from mounts import stale
 
-    stale.unmount(mountpoint, lazy=lazy)
+    if not mountpoint:
+        raise click.UsageError("the mount point is empty")
+    try:
+        stale.unmount(mountpoint, lazy=lazy)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Failure(sentence(error), mounted_now()) from None
     end = time.monotonic() + WAIT_S
     while not lazy and time.monotonic() < end and run_at(os.path.abspath(mountpoint)) is not None:
         time.sleep(POLL_S)

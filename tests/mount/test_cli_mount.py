@@ -199,6 +199,16 @@ def test_a_read_only_mount_takes_no_write(oanix: Oanix, mnt: Path) -> None:
     process.communicate(timeout=TIME_OUT_S)
 
 
+def test_what_is_mounted_read_only_is_not_bound_and_says_why(oanix: Oanix, mnt: Path) -> None:
+    process = _foreground(oanix, "-o", "ro", mnt)
+    done = oanix("bind", mnt, "/workspace", "/w")
+    process.terminate()
+    process.communicate(timeout=TIME_OUT_S)
+    assert done.returncode == os.EX_NOPERM
+    assert b"mounted read-only" in done.stderr
+    assert b"without ro" in done.stderr
+
+
 def test_a_directory_can_be_served_within_itself(oanix: Oanix) -> None:
     (oanix.here / "mnt").mkdir()
     process = _foreground(oanix, ".", "mnt")
@@ -224,7 +234,7 @@ def test_a_mount_point_that_cannot_be_used_is_refused(
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    for name, says in (("none", b"mkdir"), ("file", b"no directory"), ("full", b"-o nonempty")):
+    for name, says in (("none", b"mkdir"), ("file", b"choose a dir"), ("full", b"-o nonempty")):
         done = oanix("mount", *daemon, tmp_path / name)
         assert done.returncode == os.EX_CANTCREAT
         assert says in done.stderr
@@ -245,6 +255,20 @@ def test_a_mount_point_in_use_is_refused(oanix: Oanix, mounted: Path) -> None:
     done = oanix("mount", "-n", oanix.recipe("mount mem /m"), mounted)
     assert done.returncode == os.EX_CANTCREAT
     assert b"mounted here already" in done.stderr
+    assert b"oanix unmount " + bytes(mounted) in done.stderr
+
+
+def test_an_empty_word_is_no_directory_to_serve(oanix: Oanix, mnt: Path) -> None:
+    done = oanix("mount", "--daemon", "", mnt)
+    assert done.returncode == 2
+    assert b"write . for this one" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may mount anywhere")
+def test_a_mount_point_of_another_user_is_refused_with_a_remedy(oanix: Oanix) -> None:
+    done = oanix("mount", "-o", "nonempty", "/usr")
+    assert done.returncode == os.EX_NOPERM
+    assert b"of your own" in done.stderr
 
 
 def test_a_killed_server_leaves_nothing_that_stops_the_next(oanix: Oanix, mnt: Path) -> None:

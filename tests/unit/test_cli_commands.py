@@ -143,6 +143,13 @@ def test_a_log_is_appended_to_and_stays(oanix: Oanix) -> None:
     assert oanix("cat", "/logs/a.log").stdout == b"one\ntwo\n"
 
 
+def test_what_is_logged_is_signed_with_the_user_and_the_process(oanix: Oanix) -> None:
+    process = oanix.start("write", "--append", "/logs/events.jsonl")
+    process.communicate(b"{}\n", timeout=TIME_OUT_S)
+    (event,) = oanix("cat", "/logs/events.jsonl").stdout.splitlines()
+    assert json.loads(event)["source"] == f"owner pid={process.pid} uid={os.geteuid()}"
+
+
 def test_commands_at_the_same_time_wait_for_each_other(oanix: Oanix) -> None:
     started = [oanix.start("write", "--append", "/logs/a.log") for _ in range(4)]
     for number, process in enumerate(started):

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,9 @@ from tests.commands import TIME_OUT_S, Oanix
 pytestmark = pytest.mark.slow
 
 NAMES = [
-    "python", "kernel", "/dev/fuse", "fusermount3", "pyfuse3", "libfuse", "user_allow_other",
-    "user namespaces", "FUSE passthrough", "fanotify", "open files", "state folder",
-    "what a mount cannot do",
+    "python", "kernel", "/dev/fuse", "right to mount", "fusermount3", "pyfuse3", "libfuse",
+    "user_allow_other", "user namespaces", "FUSE passthrough", "fanotify", "open files",
+    "state folder", "what a mount cannot do",
 ]  # fmt: skip
 
 
@@ -42,6 +43,19 @@ def test_too_few_open_files_fail(oanix: Oanix) -> None:
     assert done.returncode == os.EX_UNAVAILABLE
     assert b"200, raised to at most 200" in done.stdout
     assert b"ulimit -Hn" in done.stdout
+
+
+def test_a_lost_right_to_mount_fails_and_setup_says_so_too(oanix: Oanix) -> None:
+    setup = Path(__file__).parents[2] / "bin" / "setup"
+    lost = ["unshare", "--user", "--map-root-user",
+            "setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]  # fmt: skip
+    for command in (oanix.command("doctor"), [setup, "--check-fuse"]):
+        done = subprocess.run(
+            [*lost, *map(str, command)],
+            capture_output=True, env=oanix.env, cwd=oanix.here, check=False, timeout=TIME_OUT_S,
+        )  # fmt: skip
+        assert done.returncode == os.EX_UNAVAILABLE
+        assert b"--cap-add SYS_ADMIN" in done.stdout + done.stderr
 
 
 def test_a_state_folder_that_cannot_be_made_fails(oanix: Oanix) -> None:
