@@ -44,6 +44,15 @@ def mounted_now() -> str:
     return f"mounted now: {known or 'none'}"
 
 
+def followed(mountpoint: str) -> str:
+    """Give a mount point as the kernel lists it, also when a symbolic link leads to it.
+
+    One whose server is gone cannot be looked at: islink then says no, and it is taken as it is.
+    """
+    link = os.path.islink(mountpoint)
+    return os.path.realpath(mountpoint) if link else os.path.abspath(mountpoint)
+
+
 def run_at(mountpoint: str) -> Run | None:
     """Find what the server of a mount point says of itself."""
     real = os.path.realpath(mountpoint)

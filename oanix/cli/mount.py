@@ -15,6 +15,7 @@ from attrs import frozen
 from oanix.assembly import directories
 from oanix.cli.daemon import in_background, log_file
 from oanix.cli.failures import FAILED, Failure, sentence
+from oanix.cli.live import followed
 from oanix.cli.output import complain, escape
 from oanix.cli.source import Source, source_of
 from oanix.env import OanixEnv
@@ -115,7 +116,7 @@ def _mountpoint(given: str, source: Source) -> str:
                 "choose a mount point that does not contain the directory",
                 os.EX_CANTCREAT,
             )
-    return os.path.abspath(given)
+    return followed(given)
 
 
 def _within(path: str, top: str) -> bool:

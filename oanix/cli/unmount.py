@@ -1,14 +1,13 @@
 """`oanix unmount`: end a mount."""
 
 import errno
-import os
 import time
 
 import click
 
 from oanix.cli.complete import mountpoints
 from oanix.cli.failures import Failure, sentence
-from oanix.cli.live import mounted_now, run_at
+from oanix.cli.live import followed, mounted_now, run_at
 
 EPILOG = """\b
 Examples:
@@ -35,6 +34,7 @@ def unmount(lazy: bool, mountpoint: str) -> None:
 
     if not mountpoint:
         raise click.UsageError("the mount point is empty")
+    mountpoint = followed(mountpoint)
     try:
         stale.unmount(mountpoint, lazy=lazy)
     except OSError as error:
@@ -42,5 +42,5 @@ def unmount(lazy: bool, mountpoint: str) -> None:
             raise
         raise Failure(sentence(error), mounted_now()) from None
     end = time.monotonic() + WAIT_S
-    while not lazy and time.monotonic() < end and run_at(os.path.abspath(mountpoint)) is not None:
+    while not lazy and time.monotonic() < end and run_at(mountpoint) is not None:
         time.sleep(POLL_S)

@@ -107,6 +107,15 @@ def test_unmount_returns_when_the_server_has_ended(oanix: Oanix, mnt: Path) -> N
     assert b"nothing of ours is mounted" in done.stderr
 
 
+def test_a_link_to_a_mount_point_can_be_mounted_on_and_unmounted(oanix: Oanix, mnt: Path) -> None:
+    link = mnt.with_name("link")
+    link.symlink_to(mnt)
+    assert oanix("mount", "--daemon", link).returncode == 0
+    done = oanix("unmount", link)
+    oanix("unmount", "--lazy", mnt)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_mount_in_use_is_unmounted_only_lazily(oanix: Oanix, mounted: Path) -> None:
     with (mounted / "workspace" / "hello.txt").open() as file:
         busy = oanix("unmount", mounted)
