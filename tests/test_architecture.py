@@ -52,7 +52,11 @@ FORBIDDEN_IMPORTS = {
     "coder_api.other": "pyfuse3",
     "oanix.kit": "apsw",
 }
-ALLOWED_IMPORTS = {"mounts.fuse.serving": "pyfuse3", "oanix.store": "apsw", "oanix.cli": "coder_api"}
+ALLOWED_IMPORTS = {
+    "mounts.fuse.serving": "pyfuse3",
+    "oanix.store": "apsw",
+    "oanix.cli": "coder_api",
+}
 
 
 @pytest.mark.slow
