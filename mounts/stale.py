@@ -16,6 +16,11 @@ TYPE = "fuse.oanix"
 
 TIMEOUT_S = 20.0
 
+ANSWER_S = 5.0
+"""How long a server may take to answer before it counts as alive and busy."""
+
+_GONE = tuple(os.strerror(number) for number in (errno.ENOTCONN, errno.ECONNABORTED))
+
 
 @frozen
 class Mounted:
@@ -53,12 +58,19 @@ def real(mountpoint: str) -> str:
 
 
 def is_dead(mountpoint: str) -> bool:
-    """Tell whether the server of a mount is gone: the kernel says ENOTCONN."""
+    """Tell whether the server of a mount is gone: the kernel says ENOTCONN.
+
+    Asked by another process, which can be given up when a server that is stopped does not answer;
+    and by statfs, as the kernel may remember attributes of a mount whose server is gone.
+    """
+    command = ["stat", "-f", "--", real(mountpoint)]
     try:
-        os.stat(mountpoint)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+        done = subprocess.run(
+            command, capture_output=True, timeout=ANSWER_S, check=False, env=_PLAIN, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode != 0 and any(said in done.stderr for said in _GONE)
 
 
 def clear(mountpoint: str) -> bool:

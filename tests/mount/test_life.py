@@ -51,6 +51,7 @@ def test_a_killed_server_leaves_no_mount(mount: Mount) -> None:
 
 def test_a_stale_mount_is_cleared_at_the_next_start(folders: tuple[Path, Path]) -> None:
     mounted = start(*folders)
+    os.stat(mounted.path)  # so that the kernel remembers it
     # The guard dies first, as when a whole control group is killed.
     for child in Path(f"/proc/{mounted.process.pid}/task").iterdir():
         for guard in (child / "children").read_text().split():
@@ -107,6 +108,7 @@ def test_a_stopped_server_goes_on(mount: Mount) -> None:
     reader = subprocess.Popen(["ls", mount.path], stdout=subprocess.DEVNULL)
     with pytest.raises(subprocess.TimeoutExpired):
         reader.wait(1)
+    assert not stale.is_dead(str(mount.path))
     mount.process.send_signal(signal.SIGCONT)
     assert reader.wait(READY_S) == 0
 
