@@ -85,6 +85,8 @@ async def main(mountpoint: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/counter_service.py MOUNTPOINT")
     try:
         trio.run(main, sys.argv[1])
     except* KeyboardInterrupt:

@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 from attrs import define, field
@@ -52,16 +53,14 @@ class OpenEntry:
 Answer = tuple[Inode, StatLike]
 
 
-class Invalidations:
+class Invalidations(Protocol):
     """Where the door tells what the kernel must forget; the binding sends it on."""
 
     def inode(self, number: int) -> None:
         """Forget the attributes and pages of an inode."""
-        raise NotImplementedError
 
     def entry(self, parent: int, name: bytes) -> None:
         """Forget a name in a directory."""
-        raise NotImplementedError
 
 
 class Door:

@@ -9,14 +9,12 @@ import queue
 import threading
 from collections.abc import Callable
 
-from mounts.door import Invalidations
-
 log = logging.getLogger(__name__)
 
 Notice = tuple[int, bytes | None]
 
 
-class Notices(Invalidations):
+class Notices:
     """A queue of notices and the thread that sends them with the binding's two functions."""
 
     def __init__(

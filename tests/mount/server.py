@@ -195,6 +195,31 @@ class SnapshotHandle(Handle):
         return self.text[offset : offset + size]
 
 
+class Unsynced(File):
+    """Its first sync through each open fails; reading it gives how many syncs were asked for."""
+
+    syncs = 0
+
+    async def open(self, flags: int, caller: Caller) -> Handle:
+        return UnsyncedHandle(self)
+
+
+class UnsyncedHandle(Handle):
+    def __init__(self, node: Unsynced) -> None:
+        self.node = node
+        self.failed = False
+        self.size = 2
+
+    def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
+        return b"%d\n" % self.node.syncs if not offset else b""
+
+    async def fsync(self, datasync: bool) -> None:
+        self.node.syncs += 1
+        if not self.failed:
+            self.failed = True
+            raise fault(errno.EIO, "the disk refused the write-back")
+
+
 class FailingXattr(File, CanXattr):
     """Its extended attributes raise what is no OSError."""
 
@@ -240,6 +265,7 @@ class Trouble(Service):
                 **{f"read-{kind}": FailingLater(self, kind) for kind in ERRORS},
                 "folder": Folder(self, {}, broken=True),
                 "xattr": FailingXattr(self),
+                "unsynced": Unsynced(self),
                 "silent": Stream(self),
                 "stream": stream,
                 "say": Say(self, stream),
