@@ -47,7 +47,6 @@ class OpenEntry:
     inode: Inode
     caller: Caller
     waits: set[Wait] = field(factory=set)
-    wake: Callable[[], None] | None = None
 
 
 Answer = tuple[Inode, StatLike]
@@ -295,7 +294,8 @@ class Door:
 
     def _begin(self, entry: OpenEntry) -> Wait:
         caller = entry.caller
-        if self.waits.of_user(caller.uid) >= WAITS_PER_USER:
+        # A read from a disk ends by itself, and may not fail because others wait for streams.
+        if entry.file.direct and self.waits.of_user(caller.uid) >= WAITS_PER_USER:
             raise fault(errno.EAGAIN, f"this user already waits in {WAITS_PER_USER} reads")
         wait = Wait(caller.pid, entry.inode.number, caller.uid)
         entry.waits.add(wait)
@@ -351,7 +351,7 @@ class Door:
                 continue
             inode.attributes = None
             if change.name is not None:
-                inode.listing = None
+                self.directories.drop(inode)
             if own and entry == change.entry:
                 continue
             if change.name is not None:

@@ -1,5 +1,4 @@
-"""Listings: directories as the kernel asks for them, a part at a time, with the attributes of each
-name.
+"""Listings: directories as the kernel asks for them, in parts, with the attributes of each name.
 
 A binding that cannot let the kernel keep listings asks for each again. So they are kept here, with
 their attributes, for as long as the service promises to announce what changes (`caching` FOREVER).
@@ -73,10 +72,17 @@ class Listings:
             self._kept = len(listing.names)
         inode.listing = listing
 
+    def drop(self, inode: Inode) -> None:
+        """Drop the listing of one directory: a name in it has changed."""
+        if inode.listing is not None:
+            self._kept -= len(inode.listing.names)
+            inode.listing = None
+
     def forget(self) -> None:
         """Drop every listing that is kept."""
         for inode in self._inodes:
             inode.listing = inode.attributes = None
+        self._kept = 0
 
     def read(self, handle: int, start: int, reply: Callable[[bytes, object, int], bool]) -> None:
         """Give entries from a cookie on until `reply` takes no more; each counts one lookup."""

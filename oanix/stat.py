@@ -4,13 +4,9 @@ A service over a host directory answers with `os.stat_result` itself; a syntheti
 `Stat`.
 """
 
-import stat as modes
 from typing import Protocol
 
 from attrs import define, frozen
-
-BLOCK = 512
-"""Unit of st_blocks (stat(2))."""
 
 
 class StatLike(Protocol):
@@ -87,8 +83,3 @@ class StatFs:
     files: int = 0
     ffree: int = 0
     favail: int = 0
-
-
-def kind_letter(mode: int) -> str:
-    """Give the letter that `ls -l` shows for a file's type."""
-    return modes.filemode(mode)[0]

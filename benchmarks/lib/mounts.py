@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import time
 from pathlib import Path
 
-from attrs import frozen
+from mounts.stale import Mounted, mounts
 
 from .process import CommandFailed, run
 
 
-@frozen
-class MountPoint:
-    """One line of /proc/self/mountinfo."""
-
-    path: str
-    device: str
-    kind: str
-
-
-def mount_points() -> list[MountPoint]:
-    """Return all mounts of this process, in the order they were made."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        front, _, back = line.partition(b" - ")
-        fields = front.split()
-        path = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields[4])
-        found.append(MountPoint(os.fsdecode(path), fields[2].decode(), back.split()[0].decode()))
-    return found
-
-
 def is_mounted(path: Path) -> bool:
     """Say whether something is mounted exactly there."""
-    return any(point.path == str(path) for point in mount_points())
+    return any(point.path == str(path) for point in mounts())
 
 
 def filesystem_of(path: Path) -> str:
@@ -45,7 +24,7 @@ def filesystem_of(path: Path) -> str:
     device = os.stat(path).st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
     # The last mount of a device is not always the right one, but its type is the same.
-    kinds = [point.kind for point in mount_points() if point.device == name]
+    kinds = [point.kind for point in mounts() if point.device == name]
     return kinds[-1] if kinds else "an unknown file system"
 
 
@@ -58,10 +37,10 @@ def wait_until_mounted(path: Path, timeout: float) -> None:
         time.sleep(0.02)
 
 
-def mounts_beneath(folder: Path) -> list[MountPoint]:
+def mounts_beneath(folder: Path) -> list[Mounted]:
     """Return the mounts on or below a path."""
     wanted = str(folder)
-    return [p for p in mount_points() if p.path == wanted or p.path.startswith(f"{wanted}/")]
+    return [p for p in mounts() if p.path == wanted or p.path.startswith(f"{wanted}/")]
 
 
 def abort(folder: Path) -> None:

@@ -15,7 +15,6 @@ import trio
 
 from mounts.door import Door, OpenEntry, seconds
 from mounts.inodes import Inode
-from mounts.notices import Notices
 from mounts.turns import Turns, passing_on
 from oanix.caller import Caller
 from oanix.errors import Missing
@@ -65,11 +64,10 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_acl = False
 
-    def __init__(self, door: Door, turns: Turns, notices: Notices) -> None:
+    def __init__(self, door: Door, turns: Turns) -> None:
         super().__init__()
         self.door = door
         self.turns = turns
-        self.notices = notices
         self.enable_writeback_cache = door.options.exclusive
 
     def caller(self, ctx: pyfuse3.RequestContext) -> Caller:

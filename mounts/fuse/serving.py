@@ -71,7 +71,7 @@ async def serve(
         stack.enter_context(_no_umask())
         door = Door(namespace, path, options, notices, attributes)
         stack.callback(door.close)
-        stack.enter_context(_mounted(Operations(door, turns, notices), path, options))
+        stack.enter_context(_mounted(Operations(door, turns), path, options))
         notices.start()
         stack.callback(notices.stop)
         await _run(door, started, task_status)

@@ -24,6 +24,15 @@ def wait_until(true: Callable[[], bool], timeout_s: float = 20) -> None:
     raise AssertionError(f"not within {timeout_s} s: {true}")
 
 
+def holds(pid: int, path: Path) -> bool:
+    """Tell whether a process has a file open."""
+    try:
+        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False  # it is starting, or has ended
+    return str(path) in links
+
+
 @define(eq=False)
 class Mount:
     """A running server: its mount point, the host folder behind /workspace, its process."""

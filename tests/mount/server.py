@@ -41,7 +41,7 @@ ERRORS = {
     "memory": lambda: MemoryError(),
     "group": lambda: ExceptionGroup("several", [KeyError("a"), OSError(errno.EPERM, "b")]),
     "recursion": lambda: RecursionError("too deep"),
-    "keyboard": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+    "unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
     "told": lambda: fault(errno.EADDRINUSE, "the sentence of an error"),
 }
 

@@ -235,7 +235,6 @@ class RotatedNode(Node):
 
     def __init__(self, log: Log, rotated: Rotated) -> None:
         self.qid = rotated.qid
-        self._name = rotated.file.name
         self._limiter = log.shared.limiter
         self._file = rotated.file
 

@@ -52,11 +52,6 @@ class HostFile:
         """Where it lies, until a rotation gives it another name."""
         return host_path(self.folder, self.name)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether anyone has it open."""
-        return self._users > 0
-
     def open(self, create: bool = False) -> int:
         """Take part in the descriptor and give it; `close` gives the part back."""
         if self._users == 0:

@@ -1,0 +1,87 @@
+"""The kernel door, without a binding: how many reads of a user may wait."""
+
+import errno
+import os
+import stat as modes
+
+import pytest
+import trio
+import trio.testing
+
+from mounts.door import WAITS_PER_USER, Door
+from mounts.inodes import Inode
+from mounts.options import FuseOptions
+from oanix.caller import Caller
+from oanix.namespace import Namespace
+from oanix.node import WOULD_BLOCK, Handle, Node, WouldBlock
+from oanix.service import Service
+from oanix.stat import Stat, StatLike
+
+ME = Caller(uid=1000)
+
+
+class _Waiting(Handle):
+    def __init__(self, direct: bool, data: trio.Event) -> None:
+        self.direct = direct
+        self._data = data
+
+    def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
+        return WOULD_BLOCK
+
+    async def read(self, size: int, offset: int) -> bytes:
+        await self._data.wait()
+        return b"data"
+
+
+class _File(Node):
+    def __init__(self, qid: int, direct: bool) -> None:
+        self.qid = qid
+        self.direct = direct
+        self.data = trio.Event()
+
+    def stat(self) -> Stat:
+        return Stat(modes.S_IFREG | 0o644)
+
+    async def open(self, flags: int, caller: Caller) -> Handle:
+        return _Waiting(self.direct, self.data)
+
+
+class _Nowhere:
+    def inode(self, number: int) -> None: ...
+
+    def entry(self, parent: int, name: bytes) -> None: ...
+
+
+def _attributes(inode: Inode, stat: StatLike) -> object:
+    return stat
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_waiting_readers_of_streams_have_a_cap_and_reads_from_a_disk_have_none(
+    direct: bool,
+) -> None:
+    service = Service()
+    file = _File(service.next_qid(), direct)
+    service.root = file
+    namespace = Namespace()
+    namespace.mount(service, "/file")
+    door = Door(namespace, "/nowhere", FuseOptions(), _Nowhere(), _attributes)
+    inode, _ = door.lookup(ME, 1, b"file")
+    handle = (await door.open(ME, inode.number, os.O_RDONLY)).number
+    answers: list[bytes] = []
+    refused: list[int | None] = []
+
+    async def read() -> None:
+        try:
+            answers.append(await door.read(handle, 10, 0))
+        except OSError as error:
+            refused.append(error.errno)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(WAITS_PER_USER + 1):
+            nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        assert refused == ([errno.EAGAIN] if direct else [])
+        file.data.set()
+    assert len(answers) == WAITS_PER_USER + (not direct)
+    door.close()
