@@ -87,7 +87,7 @@ KINDS: Mapping[str, Kind] = {
     "workspace": Kind("the files of a host directory", "DIR", _workspace),
     "logs": Kind("append-only logs, kept in a host directory", "DIR", _logs, exclusive=True),
     "mem": Kind("files in memory, gone when the server ends", "[size=64M,…]", _mem),
-    "dev": Kind("null, zero, random, time, errstr", "", _dev),
+    "dev": Kind("null, zero, random, time, errstr, why", "", _dev),
     "proc": Kind("the namespace itself: ns, ctl, env, limits", "", _proc),
 }
 """The services, by the name that a recipe gives them."""

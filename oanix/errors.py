@@ -31,6 +31,17 @@ class Missing(FileNotFoundError):
         super().__init__(errno.ENOENT, "No such file or directory", name)
 
 
+class Denied(PermissionError):
+    """EACCES by a rule: says which one, and the rule that would allow it (`/dev/why`)."""
+
+    def __init__(self, sentence: str, *, what: str, rule: str, remedy: str) -> None:
+        """Make it: what was asked, which rule refused it and where it stands, what would allow it."""
+        super().__init__(errno.EACCES, sentence)
+        self.what = what
+        self.rule = rule
+        self.remedy = remedy
+
+
 def errno_of(error: BaseException) -> int:
     """Map any error to the errno that a door answers with.
 
@@ -46,6 +57,7 @@ class Sentences:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, deque[str]] = OrderedDict()
+        self._denied: OrderedDict[str, Denied] = OrderedDict()
 
     def report(self, error: BaseException, caller: Caller, what: str) -> int:
         """Map an error to its errno, remember what it says, and log what is a defect of ours.
@@ -55,6 +67,8 @@ class Sentences:
         """
         number = errno_of(error)
         if isinstance(error, OSError) and error.errno:
+            if isinstance(error, Denied):
+                self._refused(error, caller)
             if not isinstance(error, Missing):
                 self.add(caller, f"{what}: {error.strerror or errno.errorcode.get(number, number)}")
             return number
@@ -76,6 +90,16 @@ class Sentences:
         kept.append(
             sentence.encode("unicode_escape").decode("ascii") if not _plain(sentence) else sentence
         )
+
+    def _refused(self, error: Denied, caller: Caller) -> None:
+        self._denied[caller.session_key] = error
+        self._denied.move_to_end(caller.session_key)
+        if len(self._denied) > SESSIONS:
+            self._denied.popitem(last=False)
+
+    def why(self, caller: Caller) -> Denied | None:
+        """Give the last refusal by a rule that the caller's session met."""
+        return self._denied.get(caller.session_key)
 
     def of(self, caller: Caller) -> list[str]:
         """List what is kept for the caller's session, newest last."""

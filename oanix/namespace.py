@@ -7,7 +7,7 @@ bind what it can see to more names, never uncover what lies beneath (bind(1), rf
 
 import errno
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -60,6 +60,8 @@ class Namespace:
         self.sentences = Sentences()
         self.env: dict[str, str] = {}
         self.limits: dict[str, str] = {}
+        self.layers: dict[Hashable, object] = {}
+        """What services narrow for this namespace; a fork inherits it, as it is at that moment."""
         self.sealed = False
         self._child = False
         self._history = History.empty()
@@ -254,6 +256,7 @@ class Namespace:
         child.sentences = self.sentences
         child.env = dict(self.env)
         child.limits = dict(self.limits)
+        child.layers = dict(self.layers)
         child.sealed = False
         child._child = True
         child._history = History.empty()

@@ -3,6 +3,7 @@
 null  zero  full  random   as Linux has them (null(4), full(4), random(4))
 time                       the time of the open, RFC 3339 in UTC with microseconds
 errstr                     the last sentences of the reader's session; a line written is added
+why                        the last refusal by a rule: what was asked, which rule, what would allow
 """
 
 import errno
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import trio
 
 from oanix.errors import fault
-from oanix.kit import Handler, Opening, TableService, Text, Value
+from oanix.kit import Handler, Opening, TableService, Text, Value, facts
 from oanix.kit.file import check_truncate
 from oanix.node import WOULD_BLOCK, Handle, WouldBlock
 
@@ -39,6 +40,7 @@ class DevFs(TableService):
     random  reads random bytes without end, swallows everything
     time    the time now, in UTC: 2026-01-02T03:04:05.678901Z
     errstr  why your last calls failed: ten sentences, newest last; write a line to add one
+    why     the last refusal by a rule, and the rule that would allow what was asked
 
         cat errstr
         head -c 16 random | od -An -tx1
@@ -62,6 +64,7 @@ class DevFs(TableService):
                 ("random", 0o666, _Device(randomness, endless=True)),
                 ("time", 0o444, Text(lambda opening: format_time(self.now()))),
                 ("errstr", 0o666, Value(_sentences, _add, SENTENCE_MAX)),
+                ("why", 0o444, Text(_why)),
             )
         )
 
@@ -75,6 +78,20 @@ def format_time(now: int) -> str:
 def _sentences(opening: Opening) -> str:
     kept = opening.namespace.sentences.of(opening.caller)
     return "".join(f"{sentence}\n" for sentence in kept)
+
+
+def _why(opening: Opening) -> str:
+    denied = opening.namespace.sentences.why(opening.caller)
+    if denied is None:
+        return "no rule has refused anything to you\n"
+    return facts(
+        {
+            "asked": denied.what,
+            "refused-by": denied.rule,
+            "because": denied.strerror,
+            "allow-with": denied.remedy,
+        }
+    )
 
 
 def _add(sentence: str, opening: Opening) -> None:

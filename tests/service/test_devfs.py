@@ -6,6 +6,7 @@ import os
 import pytest
 
 from oanix.channel import OpenFile
+from oanix.errors import Denied
 from oanix.namespace import Namespace
 from oanix.services.devfs import READ_MAX, DevFs, format_time
 from oanix.stat import Changed
@@ -22,7 +23,7 @@ async def _open(reach: Reach, name: str) -> OpenFile:
 
 
 def test_it_has_these_files_and_no_more(reach: Reach) -> None:
-    assert reach.names("/") == ["README", "null", "zero", "full", "random", "time", "errstr"]
+    assert reach.names("/") == ["README", "null", "zero", "full", "random", "time", "errstr", "why"]
 
 
 @pytest.mark.parametrize(
@@ -153,3 +154,20 @@ async def test_errstr_is_that_of_the_namespace_it_is_opened_through() -> None:
 
     assert await Reach(two).text("/errstr") == ""
     assert await Reach(one).text("/errstr") == "in one\n"
+
+
+async def test_why_tells_the_last_refusal_by_a_rule_and_what_would_allow_it(reach: Reach) -> None:
+    assert await reach.text("/why") == "no rule has refused anything to you\n"
+    denied = Denied(
+        "no rule allows it", what="GET https://a.example/", rule="policy line 2: deny *",
+        remedy="allow GET https://a.example/",
+    )  # fmt: skip
+    reach.namespace.sentences.report(denied, ROOT, "open /cap/http/get")
+
+    assert await reach.text("/why") == (
+        "asked GET https://a.example/\n"
+        "refused-by policy line 2: deny *\n"
+        "because no rule allows it\n"
+        "allow-with allow GET https://a.example/\n"
+    )
+    assert "no rule has" in await reach.by(ALICE).text("/why")

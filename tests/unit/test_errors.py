@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from oanix.caller import Caller
-from oanix.errors import SENTENCES, SESSIONS, Missing, Sentences, errno_of, fault
+from oanix.errors import SENTENCES, SESSIONS, Denied, Missing, Sentences, errno_of, fault
 
 ME = Caller(uid=1000, session="7", request="r1")
 
@@ -102,3 +102,28 @@ def test_a_sentence_is_one_printable_line_whatever_is_in_it(name: str) -> None:
     [sentence] = sentences.of(ME)
     assert sentence.isprintable()
     assert sentence.encode()
+
+
+def test_the_last_refusal_by_a_rule_is_kept_for_its_session() -> None:
+    sentences = Sentences()
+    other = Caller(uid=1001, session="8")
+    for host in ("one", "two"):
+        denied = Denied(
+            "no rule allows it", what=f"GET https://{host}/", rule="line 2: deny *",
+            remedy=f"allow GET https://{host}/",
+        )  # fmt: skip
+        assert sentences.report(denied, ME, "open /cap/http/get") == errno.EACCES
+
+    kept = sentences.why(ME)
+    assert kept is not None and kept.what == "GET https://two/"
+    assert sentences.why(other) is None
+    assert sentences.of(ME)[-1] == "open /cap/http/get: no rule allows it"
+
+
+def test_refusals_are_kept_for_a_bounded_number_of_sessions() -> None:
+    sentences = Sentences()
+    denied = Denied("no", what="x", rule="r", remedy="a")
+    for number in range(SESSIONS + 1):
+        sentences.report(denied, Caller(session=str(number)), "open /x")
+    assert sentences.why(Caller(session="0")) is None
+    assert sentences.why(Caller(session="1")) is denied

@@ -382,6 +382,16 @@ def test_a_child_inherits_the_environment_and_the_observers_by_value(ns: Namespa
     child.env["A"] = "2"
     child.limits.clear()
     assert (ns.env, ns.limits) == ({"A": "1"}, {"time": "5"})
+
+
+def test_a_fork_inherits_what_services_narrow_for_its_parent_as_it_is_then() -> None:
+    ns = Namespace()
+    ns.layers["web"] = "one"
+    child = ns.fork()
+    ns.layers["web"] = "two"
+    assert child.layers == {"web": "one"}
+    child.layers["web"] = "three"
+    assert ns.layers == {"web": "two"}
     assert child.number != ns.number
 
 
