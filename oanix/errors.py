@@ -35,7 +35,7 @@ class Denied(PermissionError):
     """EACCES by a rule: says which one, and the rule that would allow it (`/dev/why`)."""
 
     def __init__(self, sentence: str, *, what: str, rule: str, remedy: str) -> None:
-        """Make it: what was asked, which rule refused it and where it stands, what would allow it."""
+        """Make it: what was asked, which rule refused that, and a rule that would allow it."""
         super().__init__(errno.EACCES, sentence)
         self.what = what
         self.rule = rule

@@ -115,7 +115,8 @@ def test_the_last_refusal_by_a_rule_is_kept_for_its_session() -> None:
         assert sentences.report(denied, ME, "open /cap/http/get") == errno.EACCES
 
     kept = sentences.why(ME)
-    assert kept is not None and kept.what == "GET https://two/"
+    assert kept is not None
+    assert kept.what == "GET https://two/"
     assert sentences.why(other) is None
     assert sentences.of(ME)[-1] == "open /cap/http/get: no rule allows it"
 

@@ -382,6 +382,7 @@ def test_a_child_inherits_the_environment_and_the_observers_by_value(ns: Namespa
     child.env["A"] = "2"
     child.limits.clear()
     assert (ns.env, ns.limits) == ({"A": "1"}, {"time": "5"})
+    assert child.number != ns.number
 
 
 def test_a_fork_inherits_what_services_narrow_for_its_parent_as_it_is_then() -> None:
@@ -392,7 +393,6 @@ def test_a_fork_inherits_what_services_narrow_for_its_parent_as_it_is_then() -> 
     assert child.layers == {"web": "one"}
     child.layers["web"] = "three"
     assert ns.layers == {"web": "two"}
-    assert child.number != ns.number
 
 
 def test_what_is_sealed_stays_and_its_fork_may_narrow_until_it_is_sealed(
