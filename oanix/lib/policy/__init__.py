@@ -1,6 +1,6 @@
 """Policy: rules about what may be asked of the web, and where a connection may go. Pure, no I/O."""
 
-from oanix.lib.policy.addresses import Grant, refuse_address
+from oanix.lib.policy.addresses import Grant, known_addresses, refuse_address
 from oanix.lib.policy.limits import Limits
 from oanix.lib.policy.pattern import Destination, Pattern, PatternError
 from oanix.lib.policy.policy import Layer, Policy, Verdict
@@ -22,5 +22,6 @@ __all__ = [
     "Rule",
     "Rules",
     "Verdict",
+    "known_addresses",
     "refuse_address",
 ]

@@ -3,13 +3,10 @@
 import math
 import re
 import time
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final
 
 from attrs import frozen
-
-if TYPE_CHECKING:
-    from oanix.lib.policy.policy import Verdict
 
 UNITS: Final = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 """The units of a rate in seconds."""
@@ -59,8 +56,8 @@ class Buckets:
         self._clock = clock
         self._full_at: dict[Hashable, float] = {}
 
-    def take(self, verdict: "Verdict", *, patience_s: float = math.inf) -> float:
-        """Take a token of each bucket of a verdict and give the seconds until all of them are there.
+    def take(self, buckets: Sequence[Bucket], *, patience_s: float = math.inf) -> float:
+        """Take a token of each bucket and give the seconds until all of them are there.
 
         Call it once for a request, wait that long (0.0: not at all), and send it. When the wait
         would be longer than patience_s nothing is taken, and the request is to be refused.
@@ -68,7 +65,7 @@ class Buckets:
         now = self._clock()
         after: dict[Hashable, float] = {}
         wait = 0.0
-        for key, rate in verdict.buckets:
+        for key, rate in buckets:
             begins = max(self._full_at.get(key, now), now)
             after[key] = max(after.get(key, begins), begins) + rate.interval_s
             wait = max(wait, after[key] - now - rate.count * rate.interval_s)
