@@ -37,6 +37,8 @@ class Figure:
 class Idle:
     """An observer that does nothing."""
 
+    kinds = None
+
     def before(self, operation: Operation) -> None:
         pass
 

@@ -15,6 +15,7 @@ from oanix import path as paths
 from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.namespace import Namespace
+from oanix.operation import Kind, is_watched
 from oanix.stat import StatLike
 
 KEPT_MAX = 32_768
@@ -54,7 +55,7 @@ class Listings:
         """Take a listing."""
         inode = self._inodes[number]
         listing = inode.listing
-        if listing is None or self._namespace.observers:
+        if listing is None or is_watched(self._namespace, Kind.READDIR):
             names = [paths.encode(name) for name in inode.channel.readdir(caller)]
             listing = Listing([b".", b"..", *names], [None] * (len(names) + 2))
             self._keep(inode, listing)
@@ -88,7 +89,7 @@ class Listings:
         """Give entries from a cookie on until `reply` takes no more; each counts one lookup."""
         opened = self._open[handle]
         names, inodes = opened.listing.names, opened.listing.inodes
-        fresh = bool(self._namespace.observers) or opened.inode.listing is not opened.listing
+        fresh = self._watched() or opened.inode.listing is not opened.listing
         for index in range(start, len(names)):
             inode = inodes[index]
             if inode is None or fresh or inode.attributes is None or inode.lookups < 1:
@@ -99,6 +100,10 @@ class Listings:
                 inode.lookups += 1
             else:
                 return
+
+    def _watched(self) -> bool:
+        # Whether somebody wants to see each name that is looked up, so that none is answered here.
+        return is_watched(self._namespace, Kind.WALK) or is_watched(self._namespace, Kind.STAT)
 
     def _reply_itself(
         self, opened: OpenDirectory, index: int, reply: Callable[[bytes, object, int], bool]

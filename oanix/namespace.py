@@ -20,6 +20,7 @@ from oanix.channel import Channel
 from oanix.errors import Sentences, fault
 from oanix.graft import graft, union
 from oanix.history import History
+from oanix.operation import tell, watchers
 from oanix.recipe import Bind, Line, Mount, Placed, Seal, Unmount, format_recipe
 from oanix.service import Service
 from oanix.synthetic import Synthetic
@@ -56,7 +57,7 @@ class Namespace:
     def __init__(self) -> None:
         self.number = next(_namespace_numbers)
         self.table = Place(maker=self.number)
-        self.observers: tuple[Observer, ...] = ()
+        self.observers = ()
         self.sentences = Sentences()
         self.env: dict[str, str] = {}
         self.limits: dict[str, str] = {}
@@ -68,6 +69,16 @@ class Namespace:
         self._places = 1
         self._listeners: tuple[Listener, ...] = ()
         self._synthetic = Synthetic()
+
+    @property
+    def observers(self) -> "tuple[Observer, ...]":
+        """Those who see what is done through it; a fork inherits them."""
+        return self._observers
+
+    @observers.setter
+    def observers(self, observers: "tuple[Observer, ...]") -> None:
+        self._observers = observers
+        self.watchers = watchers(observers)
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -244,6 +255,7 @@ class Namespace:
         self._put(names, dropped)
         if dropped is None and self._history.undo(names, lambda place: place is None) is not None:
             self._tell(paths.join(names))
+            self._observe(paths.join(names), Unmount(paths.join(names)))
         else:
             self._record(Unmount(paths.join(names)), before)
 
@@ -252,7 +264,7 @@ class Namespace:
         child = Namespace.__new__(Namespace)
         child.number = next(_namespace_numbers)
         child.table = self.table
-        child.observers = self.observers
+        child._observers, child.watchers = self._observers, self.watchers
         child.sentences = self.sentences
         child.env = dict(self.env)
         child.limits = dict(self.limits)
@@ -267,7 +279,9 @@ class Namespace:
 
     def seal(self) -> None:
         """Refuse every mount, bind and unmount from now on."""
-        self.sealed = True
+        if not self.sealed:
+            self.sealed = True
+            self._observe("/", Seal())
 
     def apply(self, placed: Placed) -> None:
         """Do one line of a recipe that binds, unmounts or seals.
@@ -347,6 +361,10 @@ class Namespace:
     def _record(self, line: Line, before: Place) -> None:
         self._history.add(line, before)
         self._tell(line.changes)
+        self._observe(line.changes, line)
+
+    def _observe(self, path: str, line: Line) -> None:
+        tell(self, self.root, _OWNER, path, line)
 
     def _tell(self, path: str) -> None:
         for listener in self._listeners:

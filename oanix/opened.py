@@ -3,10 +3,11 @@
 import errno
 import os
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from oanix.caller import Caller
-from oanix.errors import fault
+from oanix.errors import errno_of, fault
 from oanix.node import WOULD_BLOCK, Handle, WouldBlock
 from oanix.operation import Kind, observed, observed_async
 from oanix.stat import StatLike
@@ -17,15 +18,28 @@ if TYPE_CHECKING:
 
 
 class OpenFile:
-    """A file opened through a channel: the handle as doors see it."""
+    """A file opened through a channel: the handle as doors see it.
 
-    __slots__ = ("channel", "flags", "handle", "namespace")
+    It counts what was read and written through it, and the reads and writes that failed, so that
+    its end says what it was used for and no single read needs to be watched.
+    """
+
+    __slots__ = (
+        "bytes_read", "bytes_written", "channel", "error", "errors", "flags", "handle",
+        "namespace", "since",
+    )  # fmt: skip
 
     def __init__(self, channel: "Channel", handle: Handle, flags: int) -> None:
         self.channel = channel
         self.handle = handle
         self.flags = flags
         self.namespace = channel.namespace
+        self.since = perf_counter()
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.errors = 0
+        self.error = 0
+        """The errno of the last read or write that failed."""
 
     @property
     def path(self) -> str:
@@ -55,19 +69,37 @@ class OpenFile:
     @observed(Kind.READ)
     def try_read(self, caller: Caller, size: int, offset: int) -> bytes | WouldBlock:
         """Read at once, or answer WOULD_BLOCK."""
-        return self.handle.try_read(size, offset)
+        try:
+            data = self.handle.try_read(size, offset)
+        except OSError as error:
+            self._failed(error)
+            raise
+        if data is not WOULD_BLOCK:
+            self.bytes_read += len(data)
+        return data
 
     @observed_async(Kind.READ)
     async def read(self, caller: Caller, size: int, offset: int) -> bytes:
         """Read, waiting for as long as there is nothing to say."""
-        return await self.handle.read(size, offset)
+        try:
+            data = await self.handle.read(size, offset)
+        except OSError as error:
+            self._failed(error)
+            raise
+        self.bytes_read += len(data)
+        return data
 
     @observed(Kind.WRITE)
     def try_write(self, caller: Caller, data: bytes, offset: int) -> int | WouldBlock:
         """Write at once, or answer WOULD_BLOCK."""
         self._require_writing(errno.EBADF)
-        answer = self.handle.try_write(data, offset)
+        try:
+            answer = self.handle.try_write(data, offset)
+        except OSError as error:
+            self._failed(error)
+            raise
         if answer is not WOULD_BLOCK:
+            self.bytes_written += answer
             self._wrote(caller)
         return answer
 
@@ -75,7 +107,12 @@ class OpenFile:
     async def write(self, caller: Caller, data: bytes, offset: int) -> int:
         """Write, waiting briefly when it must, then EAGAIN."""
         self._require_writing(errno.EBADF)
-        written = await self.handle.write(data, offset)
+        try:
+            written = await self.handle.write(data, offset)
+        except OSError as error:
+            self._failed(error)
+            raise
+        self.bytes_written += written
         self._wrote(caller)
         return written
 
@@ -114,6 +151,10 @@ class OpenFile:
         # Not left to the service: the rights of the mount were checked against these flags.
         if not self.flags & os.O_ACCMODE:
             raise fault(number, "this file was not opened for writing")
+
+    def _failed(self, error: OSError) -> None:
+        self.errors += 1
+        self.error = errno_of(error)
 
     def _wrote(self, caller: Caller) -> None:
         channel = self.channel

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import ClassVar
@@ -11,6 +12,8 @@ from attrs import define, field, frozen
 from oanix.errors import fault
 from oanix.node import Node
 from oanix.stat import StatFs
+
+_QUERY_VALUE = re.compile(r"([?&][^=&/]*=)[^&/]*")
 
 
 @frozen
@@ -65,6 +68,10 @@ class Service:
     options: ClassVar[Mapping[str, str]] = {}
     """The narrowings that `narrow` understands: name, and what its value means."""
 
+    capability: ClassVar[bool] = False
+    """Whether it reaches beyond the tree (the network, keys, control): then the journal records
+    each open of its files, for reading too."""
+
     root: Node
 
     def __init__(self) -> None:
@@ -81,6 +88,10 @@ class Service:
             known = ", ".join(self.options) or "none"
             raise fault(errno.EINVAL, f"{self.name} has no option {option!r}; it has: {known}")
         return node
+
+    def journal_name(self, path: str) -> str:
+        """Write a path of a capability as the journal may show it: query values are masked."""
+        return _QUERY_VALUE.sub(r"\1***", path) if "?" in path else path
 
     def statfs(self) -> StatFs:
         """Give the state of the storage."""

@@ -216,6 +216,8 @@ async def test_one_open_file_written_by_two_tasks_keeps_each_write_together(logs
 
 async def test_an_observer_that_refuses_a_write_leaves_no_trace(logs: Logs) -> None:
     class Refuses:
+        kinds = None
+
         def before(self, operation: object) -> None:
             raise fault(13, "policy")
 

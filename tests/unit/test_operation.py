@@ -28,6 +28,7 @@ class Witness:
     log: list[str]
     refuses: frozenset[Kind] = frozenset()
     operations: list[Operation] = field(factory=list)
+    kinds: frozenset[Kind] | None = None
 
     def before(self, operation: Operation) -> None:
         if operation.kind in self.refuses:
