@@ -48,6 +48,7 @@ class _Reply2:
     peer: _Peer
     number: int
     version: str = "HTTP/2"
+    broken: bool = False
 
     async def start(self, status: int, headers: Headers, reason: str = "") -> None:
         kept = [(k.lower(), v) for k, v in headers if k.lower() not in PER_CONNECTION]
@@ -80,7 +81,8 @@ class _Reply2:
         await self.peer.flush()
 
     async def raw(self, data: bytes) -> None:
-        """Send bytes as they are, which is no HTTP/2."""
+        """Send bytes as they are, which is no HTTP/2; then the connection is of no more use."""
+        self.broken = True
         await self.peer.stream.send_all(data)
 
     def reset(self) -> None:
@@ -150,9 +152,12 @@ async def _chunks(receive: trio.MemoryReceiveChannel[bytes]) -> AsyncIterator[by
 async def _answer(asked: Asked, peer: _Peer, number: int, server: "Server") -> None:
     with trio.CancelScope() as scope:
         peer.scopes[number] = scope
+        reply = _Reply2(peer, number)
         try:
-            await route(asked, _Reply2(peer, number), server)
+            await route(asked, reply, server)
         except (Hung, h2.exceptions.ProtocolError):
             await peer.flush()
+        if reply.broken:
+            await peer.stream.transport_stream.aclose()
     del peer.scopes[number]
     peer.bodies.pop(number).close()

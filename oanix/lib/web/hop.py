@@ -1,0 +1,345 @@
+"""Hop: one request to one server. Judged, in its turn, with its secrets, and again when that helps.
+
+A redirect is a new hop, so everything here is done for each.
+"""
+
+import errno
+import itertools
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+import httpcore2
+import trio
+from attrs import define, evolve, field
+
+from oanix.errors import Denied, fault
+from oanix.kit import Ring
+from oanix.lib.policy import Ask, Buckets, Grant, Policy, Verdict
+from oanix.lib.url import Url
+from oanix.lib.vault import Mask, Vault
+from oanix.lib.web.answer import Answer
+from oanix.lib.web.connect import Refused
+from oanix.lib.web.decode import can_decode
+from oanix.lib.web.failures import TRANSPORT, failure, may_repeat
+from oanix.lib.web.headers import find, on_the_wire, outgoing
+from oanix.lib.web.log import Entry
+from oanix.lib.web.model import Asker, Body, Connected, Headers, Request, WebLimits
+from oanix.lib.web.pools import Pools
+from oanix.lib.web.retry import Patience
+from oanix.lib.web.slots import Slot, Slots
+
+Secure = Callable[[Url, Grant], Awaitable[trio.abc.Stream]]
+"""Makes a connection for a URL, with TLS where its scheme has it."""
+
+
+@define(eq=False)
+class Trip:
+    """A request on its way through its hops.
+
+    request: what is asked next. deadline: until when headers must have come. ends_at: until when
+    everything must have, by the rules passed so far. downgraded: redirected from https to http.
+    """
+
+    request: Request
+    asker: Asker
+    left: int
+    deadline: float = math.inf
+    ends_at: float = math.inf
+    size: int | None = None
+    downgraded: bool = False
+    began: float = field(factory=trio.current_time)
+
+    @property
+    def elapsed_ms(self) -> int:
+        """How long it has taken so far."""
+        return round((trio.current_time() - self.began) * 1000)
+
+    def narrow(self, verdict: Verdict) -> None:
+        """Take on the bounds of a hop's rules; the strictest of all hops count."""
+        limits = verdict.limits
+        if limits.time_s is not None:
+            self.ends_at = min(self.ends_at, self.began + limits.time_s)
+        if limits.size is not None:
+            self.size = limits.size if self.size is None else min(self.size, limits.size)
+
+    @property
+    def headers_by(self) -> float:
+        """Until when the headers must have come, whatever the engine's own bound."""
+        return min(self.deadline, self.ends_at)
+
+
+@define(eq=False)
+class Arrival:
+    """An answer whose body is still to come, with all that must be given back after it."""
+
+    answer: Answer
+    slot: Slot
+    entry: Entry
+    mask: Mask
+
+    async def leave(self) -> None:
+        """Go on without the body; its connection is kept when that costs little."""
+        try:
+            await self.answer.drain()
+        finally:
+            self.slot.release()
+            self.entry.write()
+
+    async def refuse(self, error: str) -> None:
+        """Close the connection, as the answer is not one to be read."""
+        self.slot.release()
+        self.entry.write(error)
+        await self.answer.abort()
+
+
+@define(eq=False)
+class _Sending:
+    """What goes over the wire, and who asked."""
+
+    method: str
+    url: Url
+    headers: Headers
+    body: Body | None
+    mask: Mask
+
+
+@define(eq=False)
+class Hops:
+    """Makes hops. One for each engine."""
+
+    policy: Policy
+    vault: Vault | None
+    pools: Pools
+    slots: Slots
+    buckets: Buckets
+    patience: Patience
+    limits: WebLimits
+    ring: Ring
+    now: Callable[[], float]
+
+    def entry(self, method: str, url: Url, asker: Asker, verdict: Verdict) -> Entry:
+        """Begin the log line of a hop."""
+        word = "allow" if verdict.allowed else "deny"
+        return Entry(self.ring, self.now, method, url, asker.caller, word, verdict.rule)
+
+    def judge(self, method: str, url: Url, asker: Asker) -> tuple[Verdict, Entry]:
+        """Ask the policy. Raises Denied, which is logged."""
+        ask = Ask(method, url)
+        verdict = self.policy.judge(ask, asker.layers)
+        entry = self.entry(method, url, asker, verdict)
+        if not verdict.allowed:
+            entry.write("EACCES")
+            raise self.policy.denied(ask, verdict)
+        return verdict, entry
+
+    async def arrive(self, trip: Trip) -> Arrival:
+        """Make one hop. Raises OSError; cancelled or failed, it leaves nothing open."""
+        request = trip.request
+        verdict, entry = self.judge(request.method, request.url, trip.asker)
+        if trip.downgraded and (denied := _downgrade(verdict)) is not None:
+            entry.verdict = "deny"
+            entry.write("EACCES")
+            raise denied
+        trip.narrow(verdict)
+        mask = self.vault.mask_for(request.url) if self.vault is not None else Mask()
+        entry.mask = mask
+        try:
+            await self.turn(verdict, trip.headers_by)
+            slot = await self.slots.take(request.url.origin)
+            try:
+                sending = self._attach(request, mask)
+                entry.mask = mask = sending.mask
+                return await self._attempts(trip, verdict, sending, slot, entry)
+            except BaseException:
+                slot.release()
+                raise
+        except OSError as error:
+            entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
+            raise _masked(self._told(error, verdict), mask) from error
+        except BaseException:
+            entry.write("cancelled")
+            raise
+
+    async def turn(self, verdict: Verdict, deadline: float) -> None:
+        """Wait as the rate of the rules has it. Raises OSError EAGAIN when that takes too long."""
+        if not verdict.buckets:
+            return
+        patience_s = min(self.limits.queue_s, deadline - trio.current_time())
+        wait = self.buckets.take(verdict.buckets, patience_s=patience_s)
+        if wait > patience_s:
+            raise fault(
+                errno.EAGAIN,
+                f"the rate of {verdict.rule} is used up; try again in {math.ceil(wait)} s",
+            )
+        await trio.sleep(wait)
+
+    def _told(self, error: OSError, verdict: Verdict) -> OSError:
+        if not isinstance(error, Refused):
+            return error
+        return self.policy.refuse_address(error.address, verdict) or error
+
+    async def connect(self, url: Url, asker: Asker, headers: Headers, secure: Secure) -> Connected:
+        """Connect for a WebSocket. Raises OSError; cancelled or failed, nothing stays open."""
+        request = Request("GET", url, headers)
+        verdict, entry = self.judge("GET", url, asker)
+        mask = self.vault.mask_for(url) if self.vault is not None else Mask()
+        entry.mask = mask
+        try:
+            await self.turn(verdict, math.inf)
+            sending = self._attach(request, mask)
+            entry.mask = mask = sending.mask
+            with trio.fail_after(self.limits.header_s):
+                stream = await secure(url, verdict.grant)
+        except trio.TooSlowError:
+            entry.write("ETIMEDOUT")
+            raise fault(errno.ETIMEDOUT, f"{url.host} did not answer in time") from None
+        except OSError as error:
+            entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
+            raise _masked(self._told(error, verdict), mask) from error
+        except BaseException:
+            entry.write("cancelled")
+            raise
+        entry.write()
+        return Connected(stream, sending.url, sending.headers, mask)
+
+    def _attach(self, request: Request, mask: Mask) -> _Sending:
+        headers, url = outgoing(request, masked=mask.active), request.url
+        if self.vault is not None:
+            attached = self.vault.attach(request.method, url, headers)
+            headers, url = attached.headers, attached.url
+            if url.origin != request.url.origin:
+                raise fault(errno.EIO, "a secret may not lead a request elsewhere")
+            if attached.used:
+                mask = self.vault.mask_for(request.url)
+        return _Sending(request.method, url, headers, request.body, mask)
+
+    async def _attempts(
+        self, trip: Trip, verdict: Verdict, sending: _Sending, slot: Slot, entry: Entry
+    ) -> Arrival:
+        for attempt in itertools.count():
+            again = self.patience.allows(sending.method, sending.body, attempt)
+            try:
+                answer = await self._ask(trip, verdict, sending)
+            except TRANSPORT as error:
+                told = failure(error, sending.url.host)
+                wait = self.patience.after_failure(attempt)
+                if not (again and may_repeat(error)) or self._too_late(trip, wait):
+                    raise told from error
+                entry.write(errno.errorcode.get(told.errno or 0, "EIO"))
+            else:
+                entry.status = answer.status
+                arrival = Arrival(answer, slot, entry, sending.mask)
+                asked = self.patience.after_answer(answer.status, answer.headers, attempt)
+                if asked is None or not again or self._too_late(trip, asked):
+                    return await self._checked(arrival)
+                wait = asked
+                await answer.drain()
+                entry.write()
+            # The next attempt is a request of its own for the log and for the rates.
+            entry = evolve(entry, status=None, size=0)
+            await trio.sleep(wait)
+            await self.turn(verdict, trip.headers_by)
+        raise AssertionError("attempts have no end")
+
+    def _too_late(self, trip: Trip, wait: float) -> bool:
+        return trio.current_time() + wait >= trip.headers_by
+
+    async def _checked(self, arrival: Arrival) -> Arrival:
+        """Refuse an answer that cannot be searched for the secrets that it may hold."""
+        answer = arrival.answer
+        hidden = answer.codings or (
+            answer.status == 206 and find(answer.headers, "content-encoding")
+        )
+        if arrival.mask.active and hidden and not can_decode(answer.codings or ["?"]):
+            await arrival.refuse("EPROTO")
+            raise fault(
+                errno.EPROTO,
+                f"{answer.host} answers in a coding that is not decoded, so that a secret in it"
+                " could not be masked",
+            )
+        return arrival
+
+    async def _ask(self, trip: Trip, verdict: Verdict, sending: _Sending) -> Answer:
+        timeouts: dict[str, float | None] = {}
+        header_s = self.limits.header_s if trip.deadline == math.inf else math.inf
+        pool = self.pools.of(verdict.grant)
+        pool.busy += 1
+        try:
+            with trio.CancelScope() as scope:
+
+                def count_from(now: float) -> None:
+                    scope.deadline = min(now + header_s, trip.headers_by)
+
+                count_from(trio.current_time())
+                request = _request(sending, timeouts, count_from)
+                response = await pool.handle_async_request(request)
+                return await self._answer(response, sending, timeouts)
+        finally:
+            pool.busy -= 1
+        raise fault(errno.ETIMEDOUT, f"{sending.url.host} did not answer in time")
+
+    async def _answer(
+        self, response: httpcore2.Response, sending: _Sending, timeouts: dict[str, float | None]
+    ) -> Answer:
+        try:
+            return Answer(response, sending.method, sending.url.host, self.limits, timeouts)
+        except OSError:
+            response.extensions["network_stream"].end()
+            with trio.CancelScope(shield=True):
+                await response.aclose()
+            raise
+
+
+def _request(
+    sending: _Sending, timeouts: dict[str, float | None], count_from: Callable[[float], None]
+) -> httpcore2.Request:
+    url = sending.url
+    return httpcore2.Request(
+        sending.method,
+        httpcore2.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
+        headers=on_the_wire(sending.headers, url, sending.method, sending.body),
+        content=None if sending.body is None else _upload(sending.body, count_from),
+        extensions={"timeout": timeouts},
+    )
+
+
+async def _upload(body: Body, count_from: Callable[[float], None]) -> AsyncGenerator[bytes, None]:
+    """Send a body; its sender may take its time, the server may not."""
+    async with aclosing(body.chunks()) as chunks:
+        count_from(math.inf)
+        async for chunk in chunks:
+            count_from(trio.current_time())
+            if chunk:
+                yield chunk
+            count_from(math.inf)
+    count_from(trio.current_time())
+
+
+def _downgrade(verdict: Verdict) -> Denied | None:
+    """Refuse to go on in the clear, unless a rule of the owner's names http for this."""
+    rule = verdict.applied[0][1] if verdict.applied else None
+    if rule is not None and rule.pattern.scheme == "http":
+        return None
+    ask = verdict.ask
+    what = f"{ask.method} {ask.url.masked()}"
+    return Denied(
+        f"{what} is refused: a redirect from https to http, and no rule names http",
+        what=what,
+        rule=verdict.rule,
+        remedy=f"allow {ask.method} {ask.url.origin}/**",
+    )
+
+
+def _masked(error: OSError, mask: Mask) -> OSError:
+    if not mask.active:
+        return error
+    text = mask.text(error.strerror or "")
+    if isinstance(error, Denied):
+        return Denied(
+            text,
+            what=mask.text(error.what),
+            rule=mask.text(error.rule),
+            remedy=mask.text(error.remedy),
+        )
+    return fault(error.errno or errno.EIO, text)

@@ -1,0 +1,121 @@
+"""Pump: receives the body of an answer, and keeps it within every bound."""
+
+import errno
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import trio
+from attrs import define, field
+
+from oanix.errors import fault
+from oanix.lib.vault import Mask
+from oanix.lib.web.answer import Answer
+from oanix.lib.web.decode import Decoding
+from oanix.lib.web.exchange import Buffer
+from oanix.lib.web.failures import failure
+from oanix.lib.web.log import Entry
+from oanix.lib.web.slots import Slot
+
+log = logging.getLogger(__name__)
+
+BREATH: Final = 8
+"""After how many pieces other tasks get a turn: a piece may come without a checkpoint."""
+
+
+@define(eq=False)
+class Pump:
+    """Moves one body into its buffer: decodes it, counts it, masks it, and writes its log line.
+
+    limit: of the rules, on what is read. deadline: until when all of it must have come, as trio
+    counts time. It never waits for a reader who has the buffer's bound before him.
+    """
+
+    answer: Answer
+    buffer: Buffer
+    entry: Entry
+    slot: Slot
+    mask: Mask
+    decoding: Decoding | None
+    limit: int | None
+    idle_s: float | None
+    deadline: float
+    scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    async def run(self) -> None:
+        """Receive until the end, a failure, or a cancellation of `scope`. Raises nothing."""
+        word: str | None = "cancelled"
+        try:
+            with self.scope:
+                word = await self._receive()
+        finally:
+            self.buffer.end(fault(errno.ECONNABORTED, "the exchange was cancelled"))
+            await self.answer.abort()
+            self.slot.release()
+            self.entry.write(word)
+
+    async def _receive(self) -> str | None:
+        """Receive all; give the name of the errno it failed with, or None."""
+        error: OSError | None = None
+        try:
+            with trio.CancelScope(deadline=self.deadline) as timed:
+                await self._move()
+                await self.answer.release()
+            if timed.cancelled_caught:
+                error = fault(
+                    errno.ETIMEDOUT, f"{self.answer.host} took longer than the rule's time="
+                )
+        except Exception as raised:
+            error = self._failure(raised)
+        if error is not None and self.mask.active:
+            error = fault(error.errno or errno.EIO, self.mask.text(error.strerror or ""))
+        self.buffer.end(error)
+        return None if error is None else errno.errorcode.get(error.errno or 0, "EIO")
+
+    def _failure(self, error: Exception) -> OSError:
+        try:
+            return failure(error, self.answer.host, answered=True)
+        except Exception as defect:
+            log.exception("an answer of %s could not be received", self.answer.host)
+            return fault(
+                errno.EIO, f"internal error ({type(defect).__name__}); the log has the rest"
+            )
+
+    async def _move(self) -> None:
+        masking = self.mask.stream() if self.mask.active else None
+        count = 0
+        async with aclosing(self._decoded()) as pieces:
+            async for piece in pieces:
+                self._count(len(piece))
+                if masking is not None:
+                    piece = masking.feed(piece)
+                self.buffer.put(piece)
+                await self.buffer.room()
+                count += 1
+                if count % BREATH == 0:
+                    await trio.lowlevel.checkpoint()
+        if masking is not None:
+            self.buffer.put(masking.finish())
+
+    async def _decoded(self) -> AsyncGenerator[bytes, None]:
+        decoding = self.decoding
+        async with aclosing(self.answer.pieces(self.idle_s)) as pieces:
+            async for piece in pieces:
+                if decoding is None:
+                    yield piece
+                    continue
+                for decoded in decoding.feed(piece):
+                    yield decoded
+        if decoding is not None:
+            decoding.finish()
+
+    def _count(self, size: int) -> None:
+        self.entry.size += size
+        if self.limit is not None and self.entry.size > self.limit:
+            raise too_large(self.limit)
+
+
+def too_large(limit: int) -> OSError:
+    """Make the error for a body over the size= of a rule."""
+    return fault(errno.EMSGSIZE, f"the body is larger than the {limit} bytes that the rule allows")
