@@ -1,0 +1,164 @@
+"""The service: one engine, one policy, and the views of them."""
+
+import errno
+import inspect
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar, TypeVarTuple
+from weakref import WeakSet
+
+import trio
+
+from oanix.bell import Bell
+from oanix.caller import Caller
+from oanix.errors import fault
+from oanix.kit.conversation import IDLE_S, QUOTA
+from oanix.lib.policy import Layer, Policy
+from oanix.lib.vault import Vault
+from oanix.lib.web import Web
+from oanix.node import Node
+from oanix.service import Service
+from oanix.services.http.call import Budget
+from oanix.services.http.quota import Quota
+from oanix.services.http.rule_book import RuleBook
+from oanix.services.http.view import View
+
+log = logging.getLogger(__name__)
+
+THREADS = 2
+"""Threads that read and write large JSON."""
+
+Ts = TypeVarTuple("Ts")
+
+
+class HttpFs(Service):
+    """The web, under the rules of `policy`.
+
+    get/https/HOST/REST  one GET: cat it. REST is the rest of the URL, / as %2F, % as %25
+                         (`oanix url URL` prints the path)
+    call                 write {"url": "https://…"} and a newline, read a line of JSON
+    new                  read it for the number N of a conversation; then N/ has
+      ctl                  url, method, header, timeout, follow, length, start, send, close
+      url method headers   what to send; body takes what is uploaded
+      response             the answer as it comes: opening it sends the request
+      response_headers     status  error
+    policy               the rules: allow GET,HEAD https://api.github.com/** and the like
+    log                  a line for each request
+
+        cat get/https/example.com/%2F
+        exec 3<>call
+        echo '{"url": "https://example.com/", "method": "HEAD"}' >&3
+        read -r answer <&3
+        echo 'allow GET https://example.com/**' >> policy
+
+    A refusal is EACCES, and /dev/why has the rule that would allow it.
+    """
+
+    name = "http"
+    options: ClassVar[Mapping[str, str]] = {
+        "hosts": "only these hosts: a,*.b",
+        "methods": "only these methods: GET,HEAD",
+        "rate": "so many requests: 10/s",
+        "size": "answers of at most: 10M",
+        "time": "requests of at most: 30s",
+    }
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        vault: Vault | None = None,
+        web: Web | None = None,
+        *,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Make it. folder: where `policy` is kept; without one it is kept in memory."""
+        super().__init__()
+        self.now = now
+        self.readme = inspect.cleandoc(type(self).__doc__ or "") + "\n"
+        self.web = Web(Policy(), vault=vault) if web is None else web
+        self.policy: Policy = self.web.policy
+        self.book = RuleBook(self.policy, folder)
+        self.budget = Budget()
+        self.limiter = trio.CapacityLimiter(THREADS)
+        self.talk_quota = Quota(
+            QUOTA,
+            "conversations here; write close to the ctl of one, or wait"
+            f" {IDLE_S:g} s after the last close of its files",
+        )
+        self._get_quota = Quota(QUOTA, "files under get open; close some")
+        self._views: WeakSet[View] = WeakSet()
+        self.busy: set[View] = set()
+        self._bell = Bell()
+        self._nursery: trio.Nursery | None = None
+        self.root = self._view(()).root
+
+    def _view(self, layers: tuple[Layer, ...]) -> View:
+        view = View(self, layers)
+        self._views.add(view)
+        return view
+
+    def narrow(self, node: Node, options: Mapping[str, str]) -> Node:
+        """Give the node as seen under more rules. Raises OSError EINVAL."""
+        if any(option not in self.options for option in options):
+            return super().narrow(node, {o: v for o, v in options.items() if o not in self.options})
+        layer = Layer.of_options(options)
+        for view in list(self._views):
+            names = view.path_of(node)
+            if names is not None:
+                return self._view((*view.layers, layer)).walk(names)
+        raise fault(
+            errno.EINVAL, "a conversation cannot be narrowed; narrow the directory it is made in"
+        )
+
+    def status(self) -> dict[str, str]:
+        """Tell how it is."""
+        rules = len(self.policy.base.rules.rules)
+        told = {key: str(value) for key, value in self.web.status().items()}
+        told |= {
+            "rules": str(rules),
+            "conversations": str(sum(len(view.talks.names()) for view in self._views)),
+        }
+        return told | ({"warning": self.book.warning} if self.book.warning else {})
+
+    # Life ----------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the engine, and end what is idle; leaving ends everything."""
+        async with self.web.running(), trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._expire)
+            try:
+                yield
+            finally:
+                self._nursery = None
+                nursery.cancel_scope.cancel()
+
+    def start(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Have a task run while the service does. Raises OSError ESHUTDOWN when it does not."""
+        if self._nursery is None:
+            raise fault(errno.ESHUTDOWN, "the service is not running")
+        self._nursery.start_soon(task, *args)
+
+    def enter(self, caller: Caller) -> Callable[[], None]:
+        """Count a file under `get`; gives what counts it out. Raises OSError EMFILE."""
+        self._get_quota.hold(caller)
+        return lambda: self._get_quota.drop(caller)
+
+    def look_after(self) -> None:
+        """Have the idle time of a conversation begin."""
+        self._bell.ring()
+
+    async def _expire(self) -> None:
+        try:
+            while True:
+                soonest = min((view.talks.expire() for view in list(self._views)), default=math.inf)
+                with trio.move_on_after(max(soonest - trio.current_time(), 0)):
+                    await self._bell.wait()
+        finally:
+            for view in list(self._views):
+                view.talks.end_all()
