@@ -3,6 +3,8 @@
 /echo               method, target, headers and body of the request, as JSON
 /upload             how many bytes came, and their SHA-256, as JSON
 /bytes/N            N zero bytes, with their length;  /streamed/N  the same in chunks
+/parts/N            N bytes "0123456789…", or the part that `Range: bytes=A-` asks for; with an
+                    ?etag= and, for ?moves=1, another one each time
 /status/N           that status, its number as text
 /slow/S             the answer comes after S seconds;  /stall/N  N bytes of 2 N, then nothing
 /hang               no answer at all;  /drip/S  one byte of the header every S seconds
@@ -135,6 +137,24 @@ async def _streamed(asked: Asked, reply: Reply, server: "Server", rest: list[str
     while left:
         await reply.send(bytes(min(left, 1 << 16)))
         left -= min(left, 1 << 16)
+    await reply.end()
+
+
+async def _parts(asked: Asked, reply: Reply, server: "Server", rest: list[str]) -> None:
+    whole_size, query = int(rest[0]), asked.query
+    tag = query.get("etag", "one")
+    if "moves" in query:
+        tag += str(_count(server, asked.target))
+    headers: Headers = (("Accept-Ranges", "bytes"), ("ETag", f'"{tag}"'))
+    begin = int(asked.header("range").removeprefix("bytes=").rstrip("-") or 0)
+    if begin:
+        headers += (("Content-Range", f"bytes {begin}-{whole_size - 1}/{whole_size}"),)
+    await reply.start(
+        206 if begin else 200, (("Content-Length", str(whole_size - begin)), *headers)
+    )
+    for at in range(begin, whole_size, MIB):
+        end = min(at + MIB, whole_size)
+        await reply.send((b"0123456789" * (MIB // 10 + 2))[at % 10 :][: end - at])
     await reply.end()
 
 
@@ -330,6 +350,7 @@ ROUTES: dict[str, Route] = {
     "upload": _upload,
     "bytes": _bytes,
     "streamed": _streamed,
+    "parts": _parts,
     "status": _status,
     "slow": _slow,
     "stall": _stall,
