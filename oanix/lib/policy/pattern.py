@@ -26,8 +26,15 @@ PATTERN_MAX: Final = 4096
 """Longest pattern in characters."""
 
 _FORM: Final = re.compile(
-    r"(?P<scheme>[^:/]*)://(?P<host>\[[^]/]*\]|[^/:]*)(?::(?P<port>[^/]*))?(?P<path>/.*)?"
+    r"(?P<scheme>[^:/]*)://(?P<host>(?:\*\.)?\[[^]/]*\]|[^/:]*)(?::(?P<port>[^/]*))?(?P<path>/.*)?"
 )
+_NEVER: Final = {
+    "?": "a rule is about the path, not the query; leave out the ? and what follows",
+    "#": "an address that is asked has no fragment; leave out the # and what follows",
+    "\\": "a path has no backslash; write /",
+    "***": "three stars mean no more than two; write **",
+}
+_PREFIX: Final = re.compile(r"/[0-9]{1,3}")
 _ENCODED: Final = re.compile(r"[^\x21-\x7e]|[\"<>^`{}]")
 
 # https://fetch.spec.whatwg.org/#port-blocking, with Redis and memcached: servers that may take
@@ -96,6 +103,9 @@ class Pattern:
             return cls()
         if len(text) > PATTERN_MAX:
             raise PatternError(f"a pattern has at most {PATTERN_MAX} characters", PATTERN_MAX)
+        for part, advice in _NEVER.items():
+            if part in text:
+                raise PatternError(advice, text.index(part))
         form = _FORM.fullmatch(text)
         if form is None or not form["host"]:
             example = "https://api.github.com/repos/**"
@@ -112,6 +122,11 @@ class Pattern:
         host = _host(form["host"], form.start("host"))
         port = _port(form["port"], form.start("port"))
         path = _path(form["path"] or "/**", form.start("path"))
+        if known_addresses(host) and _PREFIX.fullmatch(path):
+            raise PatternError(
+                f"a host is one address; write {form['scheme']}://* addresses={host}{path}",
+                form.start("host"),
+            )
         return cls(form["scheme"], host, port, form["port"] == "*", Glob(path))
 
     def __str__(self) -> str:
@@ -229,14 +244,6 @@ def _port(text: str | None, at: int) -> int | None:
 
 
 def _path(text: str, at: int) -> str:
-    for character, advice in (
-        ("?", "a rule is about the path, not the query; leave out the ? and what follows"),
-        ("#", "an address that is asked has no fragment; leave out the # and what follows"),
-        ("\\", "a path has no backslash; write /"),
-        ("***", "three stars mean no more than two; write **"),
-    ):
-        if character in text:
-            raise PatternError(advice, at + text.index(character))
     path = _ENCODED.sub(lambda found: _percent(found[0]), text)
     if paths.decoded(path).count("*") != path.count("*"):
         raise PatternError("an encoded * cannot be told from a wildcard; write *", at)

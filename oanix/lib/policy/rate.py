@@ -76,6 +76,10 @@ class Buckets:
             self._drop_full(now)
         return wait
 
+    def __len__(self) -> int:
+        """Count the buckets that are kept."""
+        return len(self._full_at)
+
     def _drop_full(self, now: float) -> None:
         if len(self._full_at) > KEPT_MAX:
             self._full_at = {key: at for key, at in self._full_at.items() if at > now}
