@@ -215,9 +215,8 @@ class WebSocket:
                 await self._fail(violation.code, str(violation))
             return None
         if self._inbound.close is not None and self.closed is None:
-            await self._close_back(*self._inbound.close)
-        elif not self._open:
             self._inbound.ping = None
+            await self._close_back(*self._inbound.close)
         return message
 
     async def _read(self) -> None:
@@ -291,7 +290,8 @@ class WebSocket:
             await self._sending.acquire()
         try:
             await self._put(data)
-            while (ping := self._inbound.ping) is not None and self._open:
+            # Until the peer has closed its pings are answered, also after our close (5.5.2).
+            while (ping := self._inbound.ping) is not None:
                 self._inbound.ping = None
                 await self._put(self._frames.pong(ping))
         finally:
@@ -383,6 +383,7 @@ class WebSocket:
         if self._closing is not None:
             await self._lose(reason)
             return
+        self._inbound.ping = None
         with trio.move_on_after(self.limits.close_s), suppress(*BROKEN):
             await self._say_close(code, cut(reason))
             await handshake.linger(self._stream)
