@@ -66,7 +66,7 @@ class Vault:
         self._seen: tuple[int, int] | None = None
         self._uses: dict[str, Use] = {}
         self._flushed = now()
-        self._used: dict[tuple[str, bytes], frozenset[bytes]] = {}
+        self._used: dict[tuple[str, bytes], Secret] = {}
         self._masks: dict[tuple[str, ...], Mask] = {}
 
     @classmethod
@@ -287,8 +287,8 @@ class Vault:
         )
         mask = self._masks.get(bound)
         if mask is None:
-            literals = [self._secrets[name].forms for name in bound]
-            mask = Mask(frozenset[bytes]().union(*literals, *self._used.values()))
+            secrets = [*(self._secrets[name] for name in bound), *self._used.values()]
+            mask = Mask(frozenset[bytes]().union(*(secret.forms for secret in secrets)))
             self._masks[bound] = mask
         return mask
 
@@ -296,9 +296,10 @@ class Vault:
         now = self._now()
         for secret in secrets:
             row = secret.row
-            self._uses[row.name] = (self._uses.get(row.name, (0, 0))[0] + 1, now)
+            count, last = self._uses.get(row.name, (0, 0))
+            self._uses[row.name] = (count + 1, max(last, now))
             if (row.name, row.sealed) not in self._used:
-                self._used[row.name, row.sealed] = secret.forms
+                self._used[row.name, row.sealed] = secret
                 self._masks.clear()
                 if len(self._used) > REMEMBERED:
                     del self._used[next(iter(self._used))]
