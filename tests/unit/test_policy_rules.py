@@ -2,6 +2,7 @@
 
 import errno
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -137,6 +138,12 @@ def test_any_text_is_rules_or_an_error(text: str) -> None:
         except PolicyError:
             continue
         assert Rules.parse(rules.format()) == rules
+
+
+def test_the_examples_of_the_manual_are_rules() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "man" / "policy.md").read_text()
+    _, examples = page.split("## EXAMPLES")
+    assert len(Rules.parse(examples.split("```")[1]).rules) == 7
 
 
 @pytest.mark.slow
