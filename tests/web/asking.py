@@ -13,6 +13,7 @@ from oanix.lib.policy import Layer, Policy, Rules
 from oanix.lib.url import Url
 from oanix.lib.vault import Attached, Headers, Mask
 from oanix.lib.web import Asker, Body, BytesBody, Exchange, Request, Web, WebLimits
+from tests.web.server import Server
 
 OPEN = "allow *://*:* addresses=127.0.0.0/8,::1/128\n"
 ANN = Asker(Caller(principal="ann", uid=1000))
@@ -101,13 +102,16 @@ async def rest(exchange: Exchange) -> bytes:
 async def asking(
     rules: str = OPEN,
     *,
+    trusts: Server | None = None,
     context: ssl.SSLContext | None = None,
     limits: WebLimits | None = None,
     policy: Policy | None = None,
     resolver: Names | None = None,
     **more: Any,
 ) -> AsyncIterator[Asking]:
-    """Run an engine."""
+    """Run an engine; trusts: the server whose CA it trusts."""
+    if trusts is not None and trusts.ca is not None:
+        context = trusts.client_context()
     web = Web(
         policy or policy_of(rules),
         resolver=resolver or Names(),

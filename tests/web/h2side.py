@@ -8,7 +8,6 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
-import h2.settings
 import trio
 from attrs import define, field
 
@@ -96,8 +95,8 @@ async def serve_h2(
     """Serve one connection until the client goes away."""
     config = h2.config.H2Configuration(client_side=False, header_encoding="latin-1")
     http = h2.connection.H2Connection(config=config)
-    http.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1 << 20})
     http.initiate_connection()
+    http.increment_flow_control_window(1 << 20)
     peer = _Peer(stream, http)
     async with trio.open_nursery() as nursery:
         await peer.flush()

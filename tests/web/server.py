@@ -261,7 +261,7 @@ async def _serve_h11(stream: trio.abc.Stream, raw: trio.SocketStream, server: Se
 async def _answer(asked: Asked, reply: _Reply11, server: Server) -> None:
     try:
         await route(asked, reply, server)
-    except h11.LocalProtocolError:
+    except (h11.LocalProtocolError, h11.RemoteProtocolError):
         # The client went away, or the route broke the framing on purpose.
         raise Hung from None
 

@@ -1,6 +1,7 @@
 """Connections: resolved here, checked here, and made to the very address that was checked."""
 
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
@@ -114,7 +115,7 @@ class Dialer:
         if number == errno.ENETUNREACH:
             number = errno.EHOSTUNREACH
         raise Unconnected(
-            number, f"no connection to {host}:{port}: {error.strerror or error}"
+            number, f"no connection to {host}:{port}: {os.strerror(number)}"
         ) from error
 
 
@@ -254,6 +255,11 @@ class Backend(httpcore2.AsyncNetworkBackend):
     def spoken_to(self) -> bool:
         """Whether the peer has sent something that nobody has read, as its end of the stream."""
         return self._wire is not None and bool(self._wire.get_extra_info("is_readable"))
+
+    def end(self) -> None:
+        """Close the connection, if there is one."""
+        if self._wire is not None:
+            self._wire.end()
 
     async def connect_tcp(
         self,

@@ -148,12 +148,13 @@ class Web:
             return None
         if not trip.left:
             raise fault(errno.ELOOP, f"too many redirects, the last to {target.masked()}")
-        if url.scheme == "https" and target.scheme == "http":
-            trip.downgraded = True
+        trip.downgraded = url.scheme == "https" and target.scheme == "http"
         return target
 
     def _begin(self, nursery: trio.Nursery, trip: Trip, arrival: Arrival) -> Exchange:
         """Start to receive the body. Raises OSError EMSGSIZE for one known to be too large."""
+        if self._nursery is not nursery:
+            raise fault(errno.ESHUTDOWN, "the web stopped running")
         answer, mask = arrival.answer, arrival.mask
         codings = answer.codings
         decodes = bool(codings) and can_decode(codings)

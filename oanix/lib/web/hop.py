@@ -19,7 +19,7 @@ from oanix.lib.policy import Ask, Buckets, Grant, Policy, Verdict
 from oanix.lib.url import Url
 from oanix.lib.vault import Mask, Vault
 from oanix.lib.web.answer import Answer
-from oanix.lib.web.connect import Refused
+from oanix.lib.web.connect import Refused, Unconnected
 from oanix.lib.web.decode import can_decode
 from oanix.lib.web.failures import TRANSPORT, failure, may_repeat
 from oanix.lib.web.headers import find, on_the_wire, outgoing
@@ -39,6 +39,7 @@ class Trip:
 
     request: what is asked next. deadline: until when headers must have come. ends_at: until when
     everything must have, by the rules passed so far. downgraded: redirected from https to http.
+    entry: the log line of what is under way.
     """
 
     request: Request
@@ -47,6 +48,7 @@ class Trip:
     deadline: float = math.inf
     ends_at: float = math.inf
     size: int | None = None
+    entry: Entry = field(init=False)
     downgraded: bool = False
     began: float = field(factory=trio.current_time)
 
@@ -118,32 +120,34 @@ class Hops:
     ring: Ring
     now: Callable[[], float]
 
-    def entry(self, method: str, url: Url, asker: Asker, verdict: Verdict) -> Entry:
-        """Begin the log line of a hop."""
-        word = "allow" if verdict.allowed else "deny"
-        return Entry(self.ring, self.now, method, url, asker.caller, word, verdict.rule)
+    def judge(
+        self, method: str, url: Url, asker: Asker, *, downgraded: bool = False
+    ) -> tuple[Verdict, Entry, Mask]:
+        """Ask the policy, and begin the log line. Raises Denied, which is logged.
 
-    def judge(self, method: str, url: Url, asker: Asker) -> tuple[Verdict, Entry]:
-        """Ask the policy. Raises Denied, which is logged."""
+        downgraded: a redirect leads from https to http.
+        """
         ask = Ask(method, url)
         verdict = self.policy.judge(ask, asker.layers)
-        entry = self.entry(method, url, asker, verdict)
-        if not verdict.allowed:
+        mask = self.vault.mask_for(url) if self.vault is not None else Mask()
+        denied = None if verdict.allowed else self.policy.denied(ask, verdict)
+        if denied is None and downgraded:
+            denied = _downgrade(verdict)
+        word = "deny" if denied else "allow"
+        entry = Entry(self.ring, self.now, method, url, asker.caller, word, verdict.rule, mask)
+        if denied is not None:
             entry.write("EACCES")
-            raise self.policy.denied(ask, verdict)
-        return verdict, entry
+            raise _masked(denied, mask)
+        return verdict, entry, mask
 
     async def arrive(self, trip: Trip) -> Arrival:
         """Make one hop. Raises OSError; cancelled or failed, it leaves nothing open."""
         request = trip.request
-        verdict, entry = self.judge(request.method, request.url, trip.asker)
-        if trip.downgraded and (denied := _downgrade(verdict)) is not None:
-            entry.verdict = "deny"
-            entry.write("EACCES")
-            raise denied
+        verdict, entry, mask = self.judge(
+            request.method, request.url, trip.asker, downgraded=trip.downgraded
+        )
         trip.narrow(verdict)
-        mask = self.vault.mask_for(request.url) if self.vault is not None else Mask()
-        entry.mask = mask
+        trip.entry = entry
         try:
             await self.turn(verdict, trip.headers_by)
             slot = await self.slots.take(request.url.origin)
@@ -155,10 +159,10 @@ class Hops:
                 slot.release()
                 raise
         except OSError as error:
-            entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
-            raise _masked(self._told(error, verdict), mask) from error
+            trip.entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
+            raise _masked(self._told(error, verdict), trip.entry.mask) from error
         except BaseException:
-            entry.write("cancelled")
+            trip.entry.write("cancelled")
             raise
 
     async def turn(self, verdict: Verdict, deadline: float) -> None:
@@ -175,6 +179,9 @@ class Hops:
         await trio.sleep(wait)
 
     def _told(self, error: OSError, verdict: Verdict) -> OSError:
+        if isinstance(error, Unconnected):
+            # Of the class that Python has for the number, as ConnectionRefusedError.
+            return fault(error.errno or errno.EIO, error.strerror or "")
         if not isinstance(error, Refused):
             return error
         return self.policy.refuse_address(error.address, verdict) or error
@@ -182,9 +189,7 @@ class Hops:
     async def connect(self, url: Url, asker: Asker, headers: Headers, secure: Secure) -> Connected:
         """Connect for a WebSocket. Raises OSError; cancelled or failed, nothing stays open."""
         request = Request("GET", url, headers)
-        verdict, entry = self.judge("GET", url, asker)
-        mask = self.vault.mask_for(url) if self.vault is not None else Mask()
-        entry.mask = mask
+        verdict, entry, mask = self.judge("GET", url, asker)
         try:
             await self.turn(verdict, math.inf)
             sending = self._attach(request, mask)
@@ -237,7 +242,7 @@ class Hops:
                 await answer.drain()
                 entry.write()
             # The next attempt is a request of its own for the log and for the rates.
-            entry = evolve(entry, status=None, size=0)
+            trip.entry = entry = evolve(entry, status=None, size=0)
             await trio.sleep(wait)
             await self.turn(verdict, trip.headers_by)
         raise AssertionError("attempts have no end")
@@ -318,7 +323,7 @@ async def _upload(body: Body, count_from: Callable[[float], None]) -> AsyncGener
 
 def _downgrade(verdict: Verdict) -> Denied | None:
     """Refuse to go on in the clear, unless a rule of the owner's names http for this."""
-    rule = verdict.applied[0][1] if verdict.applied else None
+    rule = verdict.applied[0][1]
     if rule is not None and rule.pattern.scheme == "http":
         return None
     ask = verdict.ask

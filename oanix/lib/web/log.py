@@ -32,7 +32,7 @@ class Entry:
     caller: Caller
     verdict: str
     rule: str
-    mask: Mask | None = None
+    mask: Mask
     status: int | None = None
     size: int = 0
     _began: float = field(factory=trio.current_time, init=False)
@@ -66,4 +66,4 @@ class Entry:
                 "error": error,
             },
         )
-        self.ring.put(self.mask.text(line) if self.mask is not None else line)
+        self.ring.put(self.mask.text(line))

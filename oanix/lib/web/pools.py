@@ -1,5 +1,6 @@
 """Pools: connections that are kept, those of one grant apart from those of another."""
 
+import errno
 import math
 import ssl
 from collections import OrderedDict
@@ -9,6 +10,7 @@ import httpcore2
 import trio
 from attrs import define, field
 
+from oanix.errors import fault
 from oanix.lib.policy import Grant
 from oanix.lib.web.connect import Backend, Dialer
 
@@ -34,6 +36,16 @@ class _Connection(httpcore2.AsyncHTTPConnection):
         super().__init__(
             origin, context, keepalive_expiry=keepalive_s, http2=True, network_backend=backend
         )
+
+    async def handle_async_request(self, request: httpcore2.Request) -> httpcore2.Response:
+        try:
+            return await super().handle_async_request(request)
+        except httpcore2.ConnectionNotAvailable:
+            raise
+        except BaseException:
+            # Over HTTP/2 httpcore2 would keep the connection, with the stream still open.
+            self._backend.end()
+            raise
 
     def has_expired(self) -> bool:
         # httpcore2 looks at the socket for HTTP/1.1 alone. What an idle peer says is "I am going".
@@ -76,11 +88,17 @@ class Pools:
     context: ssl.SSLContext
     keepalive_s: float
     in_all: int
+    _closed: bool = field(default=False, init=False)
     _pools: OrderedDict[Grant, _Pool] = field(factory=OrderedDict, init=False)
 
     def of(self, grant: Grant) -> _Pool:
-        """Give the pool of a grant; whoever uses it counts itself in `busy`."""
+        """Give the pool of a grant; whoever uses it counts itself in `busy`.
+
+        Raises OSError ESHUTDOWN.
+        """
         pool = self._pools.get(grant)
+        if self._closed:
+            raise fault(errno.ESHUTDOWN, "the web stopped running")
         if pool is None:
             pool = _Pool(grant, self.dialer, self.context, self.keepalive_s, self.in_all)
             self._pools[grant] = pool
@@ -98,7 +116,8 @@ class Pools:
                 await self._pools.pop(grant).aclose()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and make no more."""
+        self._closed = True
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
