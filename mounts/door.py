@@ -219,10 +219,18 @@ class Door:
     # Files ---------------------------------------------------------------------------------------
 
     async def open(self, caller: Caller, number: int, flags: int) -> OpenEntry:
-        """Open a file."""
+        """Open a file; an open that waits for a network ends when its process is signalled."""
         inode = self.inodes[number]
-        file = await inode.channel.open(caller, self._flags(inode.channel, flags))
-        return self._opened(caller, inode, file)
+        # Whoever opens is known: nobody has to be looked for.
+        wait = Wait(caller.pid, number, caller.uid, holders={caller.pid})
+        self.waits.begin(wait)
+        try:
+            with wait.scope:
+                file = await inode.channel.open(caller, self._flags(inode.channel, flags))
+                return self._opened(caller, inode, file)
+        finally:
+            self.waits.end(wait)
+        raise fault(errno.EINTR, "the open was interrupted")
 
     async def create(
         self, caller: Caller, parent: int, name: bytes, mode: int, flags: int
