@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from click.testing import CliRunner
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from oanix.caller import Caller
+from oanix.cli.secret import secret
 from oanix.lib.vault import RingKey, Vault
 from oanix.services.secrets import SecretsFs
 from tests.mount.mounting import wait_until
@@ -341,7 +344,7 @@ from tests.service.vaults import made
 async def main(mountpoint, folder):
     namespace = Namespace()
     service = SecretsFs(made(Path(folder)), keyring=lambda: None)
-    namespace.mount(service, "/")
+    namespace.mount(service, "/cap/secrets")
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with service.running(), trio.open_nursery() as nursery:
             async def end():
@@ -354,11 +357,9 @@ trio.run(main, *sys.argv[1:])
 """
 
 
-@pytest.mark.fuse
-@pytest.mark.slow
-def test_the_examples_of_the_page_work_when_it_is_mounted(tmp_path: Path) -> None:
-    sessions = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert sessions
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A namespace with an unlocked vault at /cap/secrets."""
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()
     server = subprocess.Popen(
@@ -367,18 +368,43 @@ def test_the_examples_of_the_page_work_when_it_is_mounted(tmp_path: Path) -> Non
     )
     try:
         wait_until(lambda: os.path.ismount(mountpoint) or server.poll() is not None)
-        for session in sessions:
-            done = subprocess.run(
-                ["bash", "-euc", session], cwd=mountpoint, capture_output=True, text=True,
-                timeout=30, check=False,
-            )  # fmt: skip
-            assert (done.returncode, done.stderr) == (0, "")
-        ctl = mountpoint / "ctl"
-        ctl.write_text("lock\n")
-        with pytest.raises(PermissionError):
-            ctl.write_text("unlock a wrong one\n")
-        ctl.write_text("unlock correct horse\n")
-        assert "vault unlocked" in (mountpoint / "status").read_text()
+        yield mountpoint
     finally:
         server.terminate()
         assert server.wait(20) == 0
+
+
+@pytest.mark.fuse
+@pytest.mark.slow
+def test_the_examples_of_the_page_work_when_it_is_mounted(mounted: Path) -> None:
+    sessions = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert sessions
+    for session in sessions:
+        done = subprocess.run(
+            ["bash", "-euc", session], cwd=mounted / "cap/secrets", capture_output=True, text=True,
+            timeout=30, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.fuse
+@pytest.mark.slow
+def test_a_mounted_vault_is_unlocked_through_its_files(mounted: Path, tmp_path: Path) -> None:
+    ctl, status = mounted / "cap/secrets/ctl", mounted / "cap/secrets/status"
+    ctl.write_text("lock\n")
+    with pytest.raises(PermissionError):
+        ctl.write_text("unlock a wrong one\n")
+    assert "vault locked" in status.read_text()
+    file = tmp_path / "passphrase"
+    file.touch(0o600)
+    for text, code, says in (
+        ("a wrong one", 1, "not the passphrase"),
+        ("correct horse\n", 0, ""),
+        ("correct horse\n", 0, "unlocked already"),
+    ):
+        file.write_text(text)
+        words = ["unlock", str(mounted), "--passphrase-file", str(file)]
+        done = CliRunner().invoke(secret, words)
+        assert done.exit_code == code
+        assert says in (str(done.exception) if code else done.output)
+    assert "vault unlocked" in status.read_text()
