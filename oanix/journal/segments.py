@@ -81,12 +81,16 @@ def end_of(path: str, head: Head | None) -> End | None:
 
 
 def _from(records: list[tuple[bytes, int]], anchored: int) -> int:
-    # Where the record that is anchored lies; -1 when all that was read comes after it.
+    # Where the record that is anchored lies: -1 when all that was read comes after it, the end when
+    # all comes before it.
+    stated = [place[0] for place in map(position, (line for line, _ in records)) if place]
+    if not stated or stated[0] > anchored:
+        return -1
     for index in range(len(records) - 1, -1, -1):
         place = position(records[index][0])
-        if place and place[0] <= anchored:
+        if place and place[0] == anchored:
             return index
-    return -1
+    return len(records)
 
 
 def _tail(path: str) -> Iterator[tuple[bytes, int]]:

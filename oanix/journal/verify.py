@@ -126,6 +126,8 @@ class _Checking:
     def _records(self, tail: Tail) -> Problem | None:
         broken: Problem | None = None
         for place, line in tail:
+            if self._is_leftover(line):
+                continue
             if not follows(line, self._hash):
                 return broken or self._wrong(place, line)
             stated = position(line)
@@ -146,6 +148,14 @@ class _Checking:
             if self._progress and not self._count % REPORT_EVERY:
                 self._progress(self._count)
         return broken
+
+    def _is_leftover(self, line: bytes) -> bool:
+        # Pruned by the anchor already; a crash kept the file from being removed.
+        pruned = self._head.pruned if self._head else 0
+        if not pruned or self._count > pruned:
+            return False
+        stated = position(line)
+        return stated is not None and stated[0] <= pruned
 
     def _own(self, place: Place, line: bytes) -> Problem | None:
         # What the journal says of itself.

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from attrs import evolve
@@ -65,6 +66,8 @@ class Writer:
 
     def _mended(self) -> list[Entry]:
         head, trouble = self._anchored()
+        if head and not trouble:
+            self._finish_pruning(head)
         segments = numbers(self._folder)
         end, self._number = self._end(head, segments)
         found = [trouble, end.trouble]
@@ -84,6 +87,15 @@ class Writer:
             self.anchor()
         self.kept_bytes = sum(os.path.getsize(segment(self._folder, n)) for n in segments)
         return notes
+
+    def _finish_pruning(self, head: Head) -> None:
+        # A crash may have come between the anchor and the removal.
+        for number in numbers(self._folder)[:-1]:
+            path = segment(self._folder, number)
+            end = end_of(path, None)
+            if end is None or end.count > head.pruned:
+                return
+            os.unlink(path)
 
     def _anchored(self) -> tuple[Head | None, str]:
         try:
@@ -126,9 +138,22 @@ class Writer:
 
         Gives what is to be recorded about the journal itself next.
         """
+        self._undo()
+        self._dirty = True
+        try:
+            self._append(entries)
+            self._dirty = False
+        finally:
+            with suppress(OSError):  # it is tried again before the next write
+                self._undo()
+        return self._rotated() if self._size >= self._limits.segment_bytes else []
+
+    def _undo(self) -> None:
         if self._dirty:
             os.ftruncate(self._file, self._size)
-        self._dirty = True
+            self._dirty = False
+
+    def _append(self, entries: Sequence[Entry]) -> None:
         count, previous = self._head.count, self._head.hash
         size = self._size
         todo = iter(entries)
@@ -143,9 +168,8 @@ class Writer:
             size += len(data)
         os.fsync(self._file)
         self.kept_bytes += size - self._size
-        self._size, self._dirty = size, False
+        self._size = size
         self._head = evolve(self._head, count=count, hash=previous)
-        return self._rotated() if size >= self._limits.segment_bytes else []
 
     def anchor(self) -> None:
         """Write down where the journal ends now."""
