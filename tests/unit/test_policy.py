@@ -367,6 +367,15 @@ def _no_wider(narrow: Verdict, wide: Verdict, policy: Policy) -> bool:
     )
 
 
+@given(texts(), asks(), st.booleans())
+def test_the_rule_that_decides_is_the_first_of_all_that_match(
+    text: str, ask: Ask, narrowing: bool
+) -> None:
+    rules = Rules.parse(text)
+    matching = [rule for rule in rules.rules if rule.matches(ask, narrowing=narrowing)]
+    assert rules.first(ask, narrowing=narrowing) is (matching[0] if matching else None)
+
+
 @given(rule_lines(verb="deny"), asks())
 def test_an_allow_covers_no_more_than_the_same_deny_touches(line: str, ask: Ask) -> None:
     if _policy(line.replace("deny", "allow", 1)).judge(ask).allowed:

@@ -25,6 +25,9 @@ LINE_MAX: Final = 8192
 WORK_MAX: Final = 2**20
 """How many characters of a path may be compared with wildcards of one policy for one request."""
 
+_KNOWN: Final = ""
+"""Stands among hosts for those whose addresses are known, which may be those of another one."""
+
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _OPTION: Final = re.compile(r"([a-z_-]+)=(.*)")
 _FORM: Final = "allow|deny [METHODS] PATTERN [rate=] [size=] [time=] [addresses=]"
@@ -140,13 +143,30 @@ class Rules:
     def first(self, ask: Ask, *, narrowing: bool = False) -> Rule | None:
         """Give the rule that decides. Raises TooCostly."""
         work = 0
-        for rule in self.rules:
+        for number in self._about(ask.to):
+            rule = self.rules[number]
             work += rule.pattern.work(ask.to)
             if work > WORK_MAX:
                 raise TooCostly
             if rule.matches(ask, narrowing=narrowing):
                 return rule
         return None
+
+    def _about(self, to: Destination) -> list[int]:
+        """Give the places of the rules whose hosts may be this one, in order."""
+        labels = to.url.host.split(".")
+        below = (f"*.{'.'.join(labels[count:])}" for count in range(1, len(labels)))
+        hosts = [to.url.host, "*", *below, *([_KNOWN] if to.known else ())]
+        return sorted({number for host in hosts for number in self._by_host.get(host, ())})
+
+    @cached_property
+    def _by_host(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number, rule in enumerate(self.rules):
+            found.setdefault(rule.pattern.host, []).append(number)
+            if rule.pattern.networks:
+                found.setdefault(_KNOWN, []).append(number)
+        return found
 
 
 # Reading -----------------------------------------------------------------------------------------
