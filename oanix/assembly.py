@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
@@ -19,6 +20,10 @@ from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.recipe import Bind, Line, Mount, Placed, RecipeError, Unmount, format_recipe, parse
 from oanix.service import Service
+
+if TYPE_CHECKING:
+    from oanix.lib.vault import Vault
+    from oanix.services.http import HttpFs
 
 RECIPE_MAX = 16 * 2**20
 """Longest recipe in bytes; `-n /dev/zero` ends here."""
@@ -34,53 +39,83 @@ class Context:
     directory: str
 
 
+@define
+class Shared:
+    """What services of one namespace have in common: they cannot import each other."""
+
+    vault: "Vault | None" = None
+    http: "HttpFs | None" = None
+    """The last one mounted: its rules are those of every service that reaches the web."""
+
+
 @frozen
 class Kind:
     """A service that recipes can name: what it shows, and how it is built from its argument.
 
     argument is how a recipe writes it: "" for none, in brackets when it may be left out. exclusive:
-    its directory belongs to one server at a time.
+    its directory belongs to one server at a time. secrets: it uses the vault.
     """
 
     shows: str
     argument: str
-    build: Callable[[str, Context], Service]
+    build: Callable[[str, Shared], Service]
     exclusive: bool = False
+    secrets: bool = False
 
     @property
     def required(self) -> bool:
         """Whether the argument must be given."""
         return bool(self.argument) and not self.argument.startswith("[")
 
+    @property
+    def directory(self) -> bool:
+        """Whether the argument names a host directory."""
+        return self.argument.strip("[]") == "DIR"
 
-def _workspace(argument: str, context: Context) -> Service:
+
+def _workspace(argument: str, shared: Shared) -> Service:
     from oanix.services.workspace import WorkspaceFs
 
     return WorkspaceFs(argument)
 
 
-def _logs(argument: str, context: Context) -> Service:
+def _logs(argument: str, shared: Shared) -> Service:
     from oanix.services.logs import LogsFs
 
     return LogsFs(Path(argument))
 
 
-def _mem(argument: str, context: Context) -> Service:
+def _mem(argument: str, shared: Shared) -> Service:
     from oanix.services.memfs import MemFs
 
     return MemFs.from_argument(argument or None)
 
 
-def _dev(argument: str, context: Context) -> Service:
+def _dev(argument: str, shared: Shared) -> Service:
     from oanix.services.devfs import DevFs
 
     return DevFs()
 
 
-def _proc(argument: str, context: Context) -> Service:
+def _proc(argument: str, shared: Shared) -> Service:
     from oanix.services.procfs import ProcFs
 
     return ProcFs()
+
+
+def _http(argument: str, shared: Shared) -> Service:
+    from oanix.services.http import HttpFs
+
+    shared.http = HttpFs(Path(argument) if argument else None, vault=shared.vault)
+    return shared.http
+
+
+def _secrets(argument: str, shared: Shared) -> Service:
+    from oanix.services.secrets import SecretsFs
+
+    if shared.vault is None:
+        raise fault(errno.ENODEV, "there is no vault to show the secrets of")
+    return SecretsFs(shared.vault)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -89,7 +124,12 @@ KINDS: Mapping[str, Kind] = {
     "mem": Kind("files in memory, gone when the server ends", "[size=64M,…]", _mem),
     "dev": Kind("null, zero, random, time, errstr, why", "", _dev),
     "proc": Kind("the namespace itself: ns, ctl, env, limits", "", _proc),
-}
+    "http": Kind(
+        "the web, by rules that are kept in a host directory", "[DIR]", _http,
+        exclusive=True, secrets=True,
+    ),
+    "secrets": Kind("what is known of the secrets, never a value", "", _secrets, secrets=True),
+}  # fmt: skip
 """The services, by the name that a recipe gives them."""
 
 # Recipes -----------------------------------------------------------------------------------------
@@ -132,15 +172,17 @@ def default_lines(directory: str, state: str) -> list[Mount]:
         Mount(f"logs:{own}/logs", "/logs"),
         Mount("dev", "/dev"),
         Mount("proc", "/proc"),
+        Mount(f"http:{own}/http", "/cap/http"),
+        Mount("secrets", "/cap/secrets"),
     ]
 
 
-def build(lines: Iterable[Placed], context: Context) -> Namespace:
+def build(lines: Iterable[Placed], context: Context, *, vault: "Vault | None" = None) -> Namespace:
     """Build the namespace that a recipe of the owner describes. Nothing of it runs yet.
 
     Raises RecipeError, with file, line and column, for the first line that cannot be done.
     """
-    builder = _Builder(context)
+    builder = _Builder(context, Shared(vault))
     for placed in lines:
         builder.add(placed)
     return builder.namespace
@@ -156,6 +198,12 @@ def check(lines: Iterable[Placed], context: Context) -> None:
             _source(placed, placed.line, context)
 
 
+def uses_secrets(lines: Iterable[Placed]) -> bool:
+    """Tell whether a recipe mounts a service that uses the vault."""
+    mounted = (placed.line.service for placed in lines if isinstance(placed.line, Mount))
+    return any(service in KINDS and KINDS[service].secrets for service in mounted)
+
+
 def directories(lines: Iterable[Placed], context: Context, *, exclusive: bool = False) -> list[str]:
     """List the host directories that a recipe's mounts name, as absolute paths.
 
@@ -167,7 +215,7 @@ def directories(lines: Iterable[Placed], context: Context, *, exclusive: bool = 
         if not isinstance(line, Mount) or not line.argument:
             continue
         kind = KINDS.get(line.service)
-        if kind and kind.argument == "DIR" and (kind.exclusive or not exclusive):
+        if kind and kind.directory and (kind.exclusive or not exclusive):
             found.append(_absolute(line.argument, context))
     return found
 
@@ -177,6 +225,7 @@ class _Builder:
     """Does the lines of a recipe, one after the other."""
 
     context: Context
+    shared: Shared
     namespace: Namespace = field(factory=Namespace)
     _made: dict[str, Placed] = field(factory=dict)
     """The line that put something at a path."""
@@ -199,7 +248,7 @@ class _Builder:
         with _at(placed, 1):
             kind, argument = KINDS[line.service], source.partition(":")[2]
             self._refuse_twice(placed, line, source)
-            service = kind.build(argument, self.context)
+            service = kind.build(argument, self.shared)
         with _at(placed, 2):
             self._refuse_cover(placed, line)
             self._narrowable(placed, line, service.options, service.name)
@@ -208,9 +257,10 @@ class _Builder:
 
     def _refuse_twice(self, placed: Placed, line: Mount, source: str) -> None:
         # Two instances over one directory would know nothing of each other's changes.
-        if KINDS[line.service].argument != "DIR":
+        directory = source.partition(":")[2]
+        if not KINDS[line.service].directory or not directory:
             return
-        real = line.service, os.path.realpath(source.partition(":")[2])
+        real = line.service, os.path.realpath(directory)
         first = self._roots.setdefault(real, placed)
         if first is not placed and isinstance(first.line, Mount):
             words = format_recipe([Bind(first.line.path, line.path, access=line.access)]).strip()
@@ -291,9 +341,9 @@ def _source(placed: Placed, line: Mount, context: Context) -> str:
         )
     if not kind.argument and line.argument is not None:
         raise placed.error(f"{line.service} takes no argument; write {line.service}", 1)
-    if kind.argument != "DIR":
+    if not kind.directory or not line.argument:
         return line.source
-    directory = _absolute(line.argument or "", context)
+    directory = _absolute(line.argument, context)
     with _at(placed, 1):
         _require_directory(directory)
     return f"{line.service}:{directory}"

@@ -18,6 +18,18 @@ CONTRACTS = ROOT / ".importlinter"
 # All of oanix but the kernel. What is not named here is kernel, a new module too.
 ABOVE_THE_KERNEL = {"__main__", "cli", "assembly", "env", "scheduler", "services", "lib"}
 KERNEL_LIBRARIES = {"trio", "attrs", "apsw"}
+ONE_IMPORTER = {
+    "ada_url": "oanix.lib.url",
+    "h11": "oanix.lib.web",
+    "h2": "oanix.lib.web",
+    "hishel": "oanix.lib.web",
+    "brotli": "oanix.lib.web",
+    "backports": "oanix.lib.web",
+    "httpcore2": "oanix.lib.web",
+    "wsproto": "oanix.lib.websocket",
+    "cryptography": "oanix.lib.vault",
+    "keyring": "oanix.lib.vault",
+}
 
 
 def _lint_imports(folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -92,6 +104,19 @@ def test_the_kernel_imports_only_itself_and_its_three_libraries() -> None:
         for imported in sorted(graph.find_modules_directly_imported_by(module) - allowed)
     ]
     assert strays == []
+
+
+def test_each_large_library_has_one_importer() -> None:
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    strays = [
+        f"{importer} -> {library}"
+        for library, home in ONE_IMPORTER.items()
+        if library in graph.modules
+        for importer in sorted(graph.find_modules_that_directly_import(library))
+        if importer != home and not importer.startswith(f"{home}.")
+    ]
+    assert strays == []
+    assert "ada_url" in graph.modules
 
 
 def test_no_module_prints_keeps_state_or_imports_by_string() -> None:

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 import trio
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from oanix.assembly import directories
 from oanix.cli.daemon import in_background, log_file
 from oanix.cli.failures import FAILED, Failure, sentence
 from oanix.cli.live import followed
 from oanix.cli.output import complain, escape
-from oanix.cli.source import Source, source_of
+from oanix.cli.source import Source, key_of, source_of
 from oanix.env import OanixEnv
 from oanix.env.environment import Serving
 
 if TYPE_CHECKING:
     from mounts.door import Door
     from mounts.options import FuseOptions
+    from oanix.lib.vault import Key
     from oanix.namespace import Namespace
 
 EPILOG = """\b
@@ -47,6 +48,7 @@ class Plan:
     mountpoint: str
     options: "FuseOptions"
     log: str = ""
+    key: "Key | None" = field(default=None, repr=False)
 
 
 @click.command(short_help="Serve a directory or a recipe.", epilog=EPILOG)
@@ -68,16 +70,15 @@ def mount(
     _require_fuse()
     source = source_of(recipe, directory)
     parsed = _options([*options, *(["ro"] if ro else [])])
-    plan = Plan(source, _mountpoint(paths[-1], source), parsed)
+    mountpoint = _mountpoint(paths[-1], source)
+    plan = Plan(source, mountpoint, parsed, key=key_of(source, ask=True))
     if not daemon:
         _log_to_stderr()
         _serve(plan, lambda: complain(f"oanix: {_mounted(plan)}; Ctrl-C unmounts"))
         complain(f"oanix: unmounted {escape(plan.mountpoint)}")
         return
     log = log_file(source.state, plan.mountpoint)
-    pid = in_background(
-        lambda ready: _serve(Plan(source, plan.mountpoint, parsed, log), ready), log
-    )
+    pid = in_background(lambda ready: _serve(evolve(plan, log=log), ready), log)
     complain(f"oanix: {_mounted(plan)} by process {pid}")
 
 
@@ -132,8 +133,12 @@ async def _run(plan: Plan, ready: Callable[[], None]) -> None:
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with (
             OanixEnv.open(
-                plan.source.lines, plan.source.context, state=plan.source.state, serving=serving
-            ) as env,
+                plan.source.lines,
+                plan.source.context,
+                state=plan.source.state,
+                serving=serving,
+                key=plan.key,
+            ) as env,  # fmt: skip
             trio.open_nursery() as nursery,
         ):
 

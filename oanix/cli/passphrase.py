@@ -66,27 +66,31 @@ def unlock_or_make(vault: Vault, file: str | None, keyring: Keyring = system_key
     complain(f"oanix: made a vault, which is kept by {kind}")
 
 
-def unlock_for_server(
-    vault: Vault, file: str | None = None, keyring: Keyring = system_keyring
-) -> None:
-    """Unlock a vault before a server goes to the background; where that fails, warn once.
+def key_for_server(
+    vault: Vault, file: str | None = None, keyring: Keyring = system_keyring, *, ask: bool = True
+) -> Key | None:
+    """Get the key of a vault before a server goes to the background; where that fails, warn once.
 
     The keyring is asked silently; a passphrase is read from its file or, where the standard input
-    is a terminal, asked for. A vault that does not exist yet is no reason for a warning.
+    is a terminal, asked for. A vault that does not exist yet is no reason for a warning, nor, where
+    nobody is to be asked, is a passphrase.
     """
     kept = vault.kept()
     if kept is None:
-        return
+        return None
     try:
-        if kept.kind == PASSPHRASE and not _file(file) and not sys.stdin.isatty():
+        if kept.kind == PASSPHRASE and not _file(file) and not (ask and sys.stdin.isatty()):
+            if not ask:
+                return None
             raise Failure("nobody can be asked for its passphrase")
-        unlock(vault, file, keyring)
+        return unlock(vault, file, keyring)
     except (OSError, Failure) as error:
         said = sentence(error) if isinstance(error, OSError) else error.sentence
         complain(
             f"oanix: warning: the vault stays locked, {escape(said)}; requests that need a secret "
             "fail until: oanix secret unlock MOUNTPOINT"
         )
+        return None
 
 
 def new_key(

@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "tree": "oanix.cli.listing",
     "cat": "oanix.cli.content",
     "write": "oanix.cli.content",
+    "url": "oanix.cli.url",
+    "secret": "oanix.cli.secret",
     "doctor": "oanix.cli.doctor",
     "completion": "oanix.cli.completion",
 }
@@ -130,5 +132,5 @@ def main(debug: bool) -> None:
     """Serve directories, logs and more as one tree of files: a namespace.
 
     A namespace is described by a recipe, one operation a line; without one, a directory gets
-    /workspace, /dist, /logs, /dev and /proc.
+    /workspace, /dist, /logs, /cap, /dev and /proc.
     """

@@ -2,20 +2,22 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from attrs import frozen
 
-from oanix.assembly import Context, default_lines, load, place
+from oanix.assembly import Context, default_lines, load, place, uses_secrets
 from oanix.caller import Caller
 from oanix.cli.failures import Failure, sentence
 from oanix.client import Client
 from oanix.env import OanixEnv, state_folder
+from oanix.env.state import make_state
 from oanix.recipe import RecipeError
 
 if TYPE_CHECKING:
+    from oanix.lib.vault import Key
     from oanix.recipe import Placed
 
 PATIENCE_S = 5.0
@@ -57,6 +59,18 @@ def source_of(recipe: str | None, directory: str | None) -> Source:
     return Source(place(default_lines(called, state)), Context(called), called, state)
 
 
+def key_of(source: Source, *, ask: bool) -> "Key | None":
+    """Get the key of the vault, for a recipe that uses secrets; see `key_for_server`."""
+    if not uses_secrets(source.lines):
+        return None
+    # Its libraries are not loaded for a namespace without secrets.
+    from oanix.cli.passphrase import key_for_server, open_vault
+
+    make_state(source.state)
+    with closing(open_vault()) as vault:
+        return key_for_server(vault, ask=ask)
+
+
 def read(recipe: str) -> "tuple[list[Placed], Context]":
     """Read a recipe's file. Raises RecipeError, and Failure for what cannot be read."""
     if not recipe:
@@ -93,8 +107,9 @@ async def opened(recipe: str | None, directory: str | None) -> AsyncIterator[Cli
     """Run the namespace in this process, with no mount, for as long as the block."""
     source = source_of(recipe, directory)
     async with OanixEnv.open(
-        source.lines, source.context, state=source.state, patience_s=PATIENCE_S
-    ) as env:
+        source.lines, source.context, state=source.state, patience_s=PATIENCE_S,
+        key=key_of(source, ask=False),
+    ) as env:  # fmt: skip
         yield Client(env.namespace, _user())
 
 

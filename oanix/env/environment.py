@@ -1,16 +1,23 @@
 """OanixEnv: a namespace with everything that makes it live."""
 
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+)
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 from attrs import define, field, frozen
 
-from oanix.assembly import Context, build, directories
+from oanix.assembly import Context, build, directories, uses_secrets
 from oanix.env.registry import Run, ServiceStatus, registered, runs
 from oanix.env.state import (
     Holder,
@@ -25,7 +32,10 @@ from oanix.namespace import Namespace
 from oanix.recipe import Placed, parse
 
 if TYPE_CHECKING:
+    from oanix.lib.vault import Key, Vault
     from oanix.service import Service
+
+log = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
@@ -63,21 +73,24 @@ class OanixEnv:
         state: str | None = None,
         serving: Serving | None = None,
         patience_s: float = 0.0,
+        key: "Key | None" = None,
     ) -> AsyncIterator["OanixEnv"]:
         """Build a namespace and run its services for as long as the block.
 
-        Only with `serving` is it listed in the registry. The parts of the state folder that the
-        recipe names are locked: Busy (EAGAIN) is raised when another server holds one, after
-        `patience_s` when that server will soon end. Other errors are OSError: RecipeError, and what
-        a service says when it starts. However the block is left, every service is stopped, the
-        last mounted first, and every lock is free.
+        key: what unlocks the vault of the state folder; without it, secrets stay locked. Only with
+        `serving` is it listed in the registry. The parts of the state folder that the recipe names
+        are locked: Busy (EAGAIN) is raised when another server holds one, after `patience_s` when
+        that server will soon end. Other errors are OSError: RecipeError, and what a service says
+        when it starts. However the block is left, every service is stopped, the last mounted
+        first, and every lock is free.
         """
         state = state or state_folder()
         make_state(state)
         holder = Holder(os.getpid(), serving.mountpoint if serving else "")
         with ExitStack() as locks:
             await _claim(locks, _Claims.of(lines, context, state), holder, patience_s)
-            env = cls(build(lines, context), state)
+            vault = locks.enter_context(await _vault(state, key)) if uses_secrets(lines) else None
+            env = cls(build(lines, context, vault=vault), state)
             async with AsyncExitStack() as running:
                 for service in _in_order(env.namespace):
                     await running.enter_async_context(service.running())
@@ -113,6 +126,23 @@ class OanixEnv:
             ServiceStatus(name=service.name, paths=mounted, status=service.status())
             for service, mounted in paths.items()
         ]
+
+
+async def _vault(state: str, key: "Key | None") -> "AbstractContextManager[Vault]":
+    # Its libraries are not loaded for a namespace without secrets.
+    from oanix.lib.vault import FILE, Vault
+
+    vault = Vault.open(os.path.join(state, FILE))
+    kept = vault.kept()
+    try:
+        if kept is not None and key is not None:
+            vault.admit(await trio.to_thread.run_sync(key.unwrap, kept))
+    except OSError as error:
+        log.warning("the vault stays locked: %s", error.strerror)
+    except BaseException:
+        vault.close()
+        raise
+    return closing(vault)
 
 
 def _in_order(namespace: Namespace) -> "list[Service]":

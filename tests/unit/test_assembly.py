@@ -2,12 +2,14 @@
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from oanix.assembly import KINDS, RECIPE_MAX, Context, build, check, default_lines, load, place
 from oanix.assembly import directories as directories_of
+from oanix.lib.vault import Vault
 from oanix.namespace import Namespace
 from oanix.recipe import RecipeError, format_recipe, parse
 
@@ -57,9 +59,18 @@ def test_what_a_namespace_says_of_itself_builds_it_again(folder: Path) -> None:
 
 
 def test_every_service_can_be_built_and_says_which_it_is(folder: Path) -> None:
-    for name, kind in KINDS.items():
-        line = f"mount {name}:one /x" if kind.required else f"mount {name} /x"
-        assert [service.name for service in built(folder, line).services()] == [name]
+    context = Context(str(folder))
+    with closing(Vault.open(str(folder / "vault"))) as vault:
+        for name, kind in KINDS.items():
+            line = f"mount {name}:one /x" if kind.required else f"mount {name} /x"
+            namespace = build(parse(f"mount http /web\n{line}\n"), context, vault=vault)
+            assert [path for path, _ in namespace.entries()] == ["/web", "/x"]
+            assert namespace.entries()[1][1].service.name == name
+
+
+def test_secrets_need_a_vault(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="r:1:7: there is no vault"):
+        built(folder, "mount secrets /x")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +168,9 @@ def test_names_that_are_no_utf8_survive_in_a_recipe(folder: Path) -> None:
 
 def test_the_default_namespace_is_a_recipe(folder: Path) -> None:
     lines = default_lines(str(folder / "one"), str(folder / "state"))
-    assert [line.path for line in lines] == ["/workspace", "/dist", "/logs", "/dev", "/proc"]
+    assert [line.path for line in lines] == [
+        "/workspace", "/dist", "/logs", "/dev", "/proc", "/cap/http", "/cap/secrets",
+    ]  # fmt: skip
     assert [placed.line for placed in place(lines)] == lines
     assert parse(format_recipe(lines))[0].line == lines[0]
 

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from oanix.cli.failures import Failure
 from oanix.cli.passphrase import (
+    key_for_server,
     new_key,
     read_file,
     unlock,
-    unlock_for_server,
     unlock_or_make,
 )
 from oanix.cli.secret import secret
@@ -334,7 +334,7 @@ def test_a_server_unlocks_by_the_keyring_silently(
     ring = Ring()
     opened(tmp_path).protect(RingKey(ring))
     vault = opened(tmp_path)
-    unlock_for_server(vault, None, lambda: ring)
+    assert isinstance(key_for_server(vault, None, lambda: ring), RingKey)
     assert vault.unlocked
     assert capsys.readouterr().err == ""
 
@@ -342,7 +342,7 @@ def test_a_server_unlocks_by_the_keyring_silently(
 def test_a_server_unlocks_by_a_file(tmp_path: Path, file: Path) -> None:
     made(tmp_path)
     vault = opened(tmp_path)
-    unlock_for_server(vault, str(file), lambda: None)
+    key_for_server(vault, str(file), lambda: None)
     assert vault.unlocked
 
 
@@ -350,13 +350,13 @@ def test_a_server_that_cannot_unlock_warns_once_and_goes_on(
     tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vault = opened(tmp_path)
-    unlock_for_server(vault, None, lambda: None)
+    key_for_server(vault, None, lambda: None)
     assert capsys.readouterr().err == ""
     made(tmp_path)
-    unlock_for_server(vault, None, lambda: None)
+    key_for_server(vault, None, lambda: None)
     file.write_text("a wrong one\n")
-    unlock_for_server(vault, str(file), lambda: None)
-    unlock_for_server(vault, str(tmp_path / "missing"), lambda: None)
+    key_for_server(vault, str(file), lambda: None)
+    key_for_server(vault, str(tmp_path / "missing"), lambda: None)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert "nobody can be asked for its passphrase" in lines[0]
@@ -364,6 +364,17 @@ def test_a_server_that_cannot_unlock_warns_once_and_goes_on(
     assert "No such file" in lines[2]
     assert all(line.startswith("oanix: warning: the vault stays locked") for line in lines)
     assert not vault.unlocked
+
+
+def test_a_command_asks_nobody_and_goes_on_with_a_locked_vault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path)
+    assert key_for_server(opened(tmp_path), None, lambda: None, ask=False) is None
+    assert capsys.readouterr().err == ""
+    missing = str(tmp_path / "missing")
+    assert key_for_server(opened(tmp_path), missing, lambda: None, ask=False) is None
+    assert "No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
