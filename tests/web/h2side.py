@@ -131,11 +131,13 @@ async def _handle(
         nursery.start_soon(_answer, asked, peer, event.stream_id, server)
     elif isinstance(event, h2.events.DataReceived):
         assert event.stream_id is not None
-        peer.bodies[event.stream_id].send_nowait(event.data or b"")
+        if body := peer.bodies.get(event.stream_id):  # none: it was answered already
+            body.send_nowait(event.data or b"")
         peer.http.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
     elif isinstance(event, h2.events.StreamEnded):
         assert event.stream_id is not None
-        peer.bodies[event.stream_id].close()
+        if body := peer.bodies.get(event.stream_id):
+            body.close()
     elif isinstance(event, h2.events.StreamReset):
         assert event.stream_id is not None
         if scope := peer.scopes.get(event.stream_id):

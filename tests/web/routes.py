@@ -328,6 +328,15 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
+async def _file(asked: Asked, reply: Reply, server: "Server", rest: list[str]) -> None:
+    headers, data = server.files[rest[0]]
+    await whole(reply, data, 200, headers)
+
+
+async def _raw_file(asked: Asked, reply: Reply, server: "Server", rest: list[str]) -> None:
+    await _raw(server.files[rest[0]][1])(asked, reply, server, rest)
+
+
 async def _cache(asked: Asked, reply: Reply, server: "Server", rest: list[str]) -> None:
     count = _count(server, rest[0])
     query = asked.query
@@ -378,4 +387,6 @@ ROUTES: dict[str, Route] = {
     "junk": _raw(b"\x00\x01 what is this\r\n\r\n"),
     "evil": _raw(OK + b"X-A: b\x00c\r\nContent-Length: 0\r\n\r\n"),
     "cache": _cache,
+    "file": _file,
+    "raw": _raw_file,
 }

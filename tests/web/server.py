@@ -34,7 +34,7 @@ class Server:
     """What listens, and what it has seen.
 
     asked: every request, in order. accepted: how many connections came; open: how many there are.
-    seen: what routes count by a key.
+    seen: what routes count by a key. files: headers and content of what a test wants served.
     """
 
     port: int
@@ -44,6 +44,7 @@ class Server:
     accepted: int = 0
     open: int = 0
     seen: dict[str, int] = field(factory=dict)
+    files: dict[str, tuple[Headers, bytes]] = field(factory=dict)
     zeroes: int = -1
     _changed: trio.Event = field(factory=trio.Event)
 

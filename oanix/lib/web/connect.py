@@ -88,27 +88,16 @@ class Dialer:
         """Try the addresses, each a little after the one before; the first to connect wins."""
         won: list[trio.SocketStream] = []
         errors: list[OSError] = []
-        async with trio.open_nursery() as nursery:
-
-            async def attempt(address: str, failed: trio.Event) -> None:
-                try:
-                    stream = await _connect_to(address, port)
-                except OSError as error:
-                    errors.append(error)
-                    failed.set()
-                    return
-                if won:
-                    stream.socket.close()
-                else:
-                    won.append(stream)
-                    nursery.cancel_scope.cancel()
-
-            for address in addresses:
-                failed = trio.Event()
-                nursery.start_soon(attempt, address, failed)
-                with trio.move_on_after(self.stagger_s):
-                    await failed.wait()
+        try:
+            await self._race(addresses, port, won, errors)
+        except BaseException:
+            # Cancelled just when one had won.
+            for stream in won:
+                stream.socket.close()
+            raise
         if won:
+            for late in won[1:]:
+                late.socket.close()
             return won[0]
         error = errors[-1]
         number = error.errno or errno.EHOSTUNREACH
@@ -117,6 +106,29 @@ class Dialer:
         raise Unconnected(
             number, f"no connection to {host}:{port}: {os.strerror(number)}"
         ) from error
+
+    async def _race(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        won: list[trio.SocketStream],
+        errors: list[OSError],
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def attempt(address: str, failed: trio.Event) -> None:
+                try:
+                    won.append(await _connect_to(address, port))
+                    nursery.cancel_scope.cancel()
+                except OSError as error:
+                    errors.append(error)
+                    failed.set()
+
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(attempt, address, failed)
+                with trio.move_on_after(self.stagger_s):
+                    await failed.wait()
 
 
 async def _connect_to(address: str, port: int) -> trio.SocketStream:

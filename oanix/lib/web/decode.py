@@ -20,6 +20,9 @@ PIECE: Final = 64 << 10
 
 NESTED_MAX: Final = 4
 RATIO_MAX: Final = 1000
+EMPTY_MAX: Final = 1000
+"""How many members or frames of one body may be empty, each of which costs a decoder."""
+
 RATIO_FROM: Final = 10 << 20
 """From how many bytes on a ratio over RATIO_MAX is one of a bomb."""
 
@@ -28,9 +31,10 @@ ACCEPTED: Final = "gzip, deflate, br, zstd"
 
 
 class _Decoder(Protocol):
-    """One coding. complete: what came so far may end here."""
+    """One coding. complete: what came so far may end here. ends: how many members have ended."""
 
     complete: bool
+    ends: int
 
     def feed(self, data: bytes) -> Iterator[bytes]: ...
 
@@ -43,6 +47,7 @@ class _Zlib:
         self._begun = b""
         self._inflate = zlib.decompressobj(wbits=31) if gzip else None
         self.complete = True
+        self.ends = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         if self._inflate is None:
@@ -61,8 +66,9 @@ class _Zlib:
                 inflate = self._inflate = zlib.decompressobj(wbits=31)
             piece = inflate.decompress(data, PIECE)
             self.complete = inflate.eof
+            self.ends += inflate.eof
             data = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
-            if piece:
+            if piece or inflate.eof:
                 yield piece
             # A full piece may have more behind it without any input.
             if not data and len(piece) < PIECE:
@@ -80,6 +86,7 @@ class _Brotli:
     def __init__(self) -> None:
         self._state = brotli.Decompressor()
         self.complete = True
+        self.ends = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while True:
@@ -99,6 +106,7 @@ class _Zstd:
     def __init__(self) -> None:
         self._state = self._new()
         self.complete = True
+        self.ends = 0
 
     @staticmethod
     def _new() -> zstd.ZstdDecompressor:
@@ -112,8 +120,9 @@ class _Zstd:
                 self._state = self._new()
             piece = self._state.decompress(data, PIECE)
             self.complete = self._state.eof
+            self.ends += self._state.eof
             data = self._state.unused_data if self._state.eof else b""
-            if piece:
+            if piece or self._state.eof:
                 yield piece
             if not self._state.eof and self._state.needs_input:
                 return
@@ -151,7 +160,7 @@ class Decoding:
     """Decodes one body.
 
     limit: how many bytes it may have when decoded. `feed` gives the pieces lazily: whoever stops
-    asking has stopped the decoder.
+    asking has stopped the decoder. A piece may be empty, which says that there was work.
     """
 
     limit: int
@@ -176,7 +185,10 @@ class Decoding:
         try:
             for piece in stage.decoder.feed(data):
                 self._count(stage, len(piece))
-                yield from self._through(index + 1, piece)
+                if piece:
+                    yield from self._through(index + 1, piece)
+                else:
+                    yield b""
         except (zlib.error, brotli.error, zstd.ZstdError) as error:
             raise fault(
                 errno.EPROTO, f"the body is not the {stage.name} that its headers promise"
@@ -184,6 +196,8 @@ class Decoding:
 
     def _count(self, stage: _Stage, size: int) -> None:
         stage.given += size
+        if stage.decoder.ends > EMPTY_MAX + stage.given:
+            raise fault(errno.EMSGSIZE, f"the {stage.name} is empty parts: it is taken for a bomb")
         if stage.given > self.limit:
             raise fault(
                 errno.EMSGSIZE,

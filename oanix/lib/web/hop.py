@@ -206,7 +206,7 @@ class Hops:
             entry.write("cancelled")
             raise
         entry.write()
-        return Connected(stream, sending.url, sending.headers, mask)
+        return Connected(stream, sending.url, sending.headers, mask, verdict.limits)
 
     def _attach(self, request: Request, mask: Mask) -> _Sending:
         headers, url = outgoing(request, masked=mask.active), request.url
@@ -310,15 +310,27 @@ def _request(
 
 
 async def _upload(body: Body, count_from: Callable[[float], None]) -> AsyncGenerator[bytes, None]:
-    """Send a body; its sender may take its time, the server may not."""
+    """Send a body; its sender may take its time, the server may not.
+
+    Raises OSError EINVAL for one of another length than it said.
+    """
+    size = 0
     async with aclosing(body.chunks()) as chunks:
         count_from(math.inf)
         async for chunk in chunks:
             count_from(trio.current_time())
+            size += len(chunk)
+            _check_sent(size, body.length, over=True)
             if chunk:
                 yield chunk
             count_from(math.inf)
+    _check_sent(size, body.length, over=False)
     count_from(trio.current_time())
+
+
+def _check_sent(size: int, length: int | None, *, over: bool) -> None:
+    if length is not None and (size > length if over else size != length):
+        raise fault(errno.EINVAL, f"the body has not the length of {length} bytes that it said")
 
 
 def _downgrade(verdict: Verdict) -> Denied | None:

@@ -7,7 +7,7 @@ import trio
 from attrs import field, frozen
 
 from oanix.caller import Caller
-from oanix.lib.policy import Layer
+from oanix.lib.policy import Layer, Limits
 from oanix.lib.url import Url
 from oanix.lib.vault import Mask
 
@@ -101,10 +101,11 @@ class Connected(NamedTuple):
     """A connection for a WebSocket: who speaks on it sends these headers, and masks what comes.
 
     url is the address with what a secret added to its query: for the request line and for nothing
-    else.
+    else. limits: those of the rules that allowed it, for who speaks on it to keep.
     """
 
     stream: trio.abc.Stream
     url: Url
     headers: Headers
     mask: Mask
+    limits: Limits

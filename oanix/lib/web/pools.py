@@ -33,6 +33,7 @@ class _Connection(httpcore2.AsyncHTTPConnection):
         backend: Backend,
     ) -> None:
         self._backend = backend
+        self._failed = False
         super().__init__(
             origin, context, keepalive_expiry=keepalive_s, http2=True, network_backend=backend
         )
@@ -43,9 +44,14 @@ class _Connection(httpcore2.AsyncHTTPConnection):
         except httpcore2.ConnectionNotAvailable:
             raise
         except BaseException:
-            # Over HTTP/2 httpcore2 would keep the connection, with the stream still open.
+            # httpcore2 would keep it: over HTTP/2 with its stream still open, and when cancelled
+            # before its first step as one that is forever new.
+            self._failed = True
             self._backend.end()
             raise
+
+    def is_closed(self) -> bool:
+        return self._failed or super().is_closed()
 
     def has_expired(self) -> bool:
         # httpcore2 looks at the socket for HTTP/1.1 alone. What an idle peer says is "I am going".

@@ -90,13 +90,14 @@ class Pump:
                 self._count(len(piece))
                 if masking is not None:
                     piece = masking.feed(piece)
-                self.buffer.put(piece)
-                await self.buffer.room()
+                if piece:
+                    self.buffer.put(piece)
+                    await self.buffer.room()
                 count += 1
                 if count % BREATH == 0:
                     await trio.lowlevel.checkpoint()
-        if masking is not None:
-            self.buffer.put(masking.finish())
+        if masking is not None and (held := masking.finish()):
+            self.buffer.put(held)
 
     async def _decoded(self) -> AsyncGenerator[bytes, None]:
         decoding = self.decoding
