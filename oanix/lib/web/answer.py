@@ -4,7 +4,7 @@ import errno
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
 import httpcore2
 import trio
@@ -23,6 +23,13 @@ LARGE: Final = 4 << 20
 
 _DRAINED_MAX: Final = 64 << 10
 _DRAIN_S: Final = 1.0
+
+
+class Keeping(Protocol):
+    """Keeps a body that comes whole (`oanix.lib.web.cache`)."""
+
+    def add(self, piece: bytes) -> None: ...
+    def done(self) -> None: ...
 
 
 class Answer:
@@ -50,6 +57,7 @@ class Answer:
         self.bodiless = method == "HEAD" or self.status in (204, 304)
         self.length = self._length()
         self._over = False
+        self.keep: Keeping | None = None
 
     def _length(self) -> int | None:
         if self.bodiless:
@@ -84,11 +92,15 @@ class Answer:
             async with aclosing(self._response.aiter_stream()) as stream:
                 async for piece in stream:
                     left -= len(piece)
+                    if self.keep is not None:
+                        self.keep.add(piece)
                     yield piece
         except HandedOver:
             # What httpcore2 had received is read; the rest is the next so many bytes of the stream.
             async with aclosing(self._rest(left, idle_s)) as rest:
                 async for piece in rest:
+                    if self.keep is not None:
+                        self.keep.add(piece)
                     yield piece
 
     async def _rest(self, left: int, idle_s: float | None) -> AsyncGenerator[bytes, None]:
@@ -109,6 +121,8 @@ class Answer:
         """Give the connection back; the body has come whole. Not cancelled by a cancellation."""
         if not self._over:
             self._over = True
+            if self.keep is not None:
+                self.keep.done()
             with trio.CancelScope(shield=True):
                 await self._response.aclose()
 

@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpcore2
 import trio
@@ -29,6 +30,9 @@ from oanix.lib.web.resolve import Resolver, SystemResolver
 from oanix.lib.web.retry import Patience
 from oanix.lib.web.slots import Slots
 
+if TYPE_CHECKING:
+    from oanix.lib.web.cache import Cache
+
 
 class Web:
     """Requests under one policy, for any number of askers at once.
@@ -45,6 +49,7 @@ class Web:
         resolver: Resolver | None = None,
         ssl_context: ssl.SSLContext | None = None,
         limits: WebLimits | None = None,
+        cache_bytes: int = 0,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = chance.random,
     ) -> None:
@@ -66,6 +71,7 @@ class Web:
             limits=limits,
             ring=self.log,
             now=now,
+            cache=_cache(cache_bytes),
         )
         self._nursery: trio.Nursery | None = None
         self._sent = 0
@@ -209,6 +215,15 @@ class Web:
         # httpcore2 sets it anew for each of its own connections.
         self._context.set_alpn_protocols(["http/1.1"])
         return await shake_hands(stream, self._context, url.host)
+
+
+def _cache(size: int) -> "Cache | None":
+    if not size:
+        return None
+    # Its library takes longer to import than all of this package, and few use it.
+    from oanix.lib.web.cache import Cache
+
+    return Cache(size)
 
 
 def _shown(headers: Headers, mask: Mask, *, decoded: bool) -> Headers:
