@@ -10,7 +10,15 @@ answers pings and sees to the peer's life, whoever calls `send` waits until the 
 a peer may cost is in `Limits`. The one importer of wsproto, which has the handshake and the frames.
 """
 
-from oanix.lib.websocket.handshake import Admit, Refusal, Upgrade, any_origin, same_origin
+from oanix.lib.websocket.handshake import (
+    Admit,
+    Refusal,
+    Upgrade,
+    any_origin,
+    check_header,
+    check_subprotocol,
+    same_origin,
+)
 from oanix.lib.websocket.limits import Closed, Ending, Limits, Message, Refused, check_code
 from oanix.lib.websocket.socket import WebSocket
 
@@ -26,5 +34,7 @@ __all__ = [
     "WebSocket",
     "any_origin",
     "check_code",
+    "check_header",
+    "check_subprotocol",
     "same_origin",
 ]
