@@ -132,7 +132,10 @@ async def _connection(
 async def _watch(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
     """End the connection when the client has, whatever is being answered."""
     poll = select.poll()
-    poll.register(stream.socket.fileno(), select.POLLRDHUP)
+    descriptor = stream.socket.fileno()
+    if descriptor < 0:
+        return  # a quick request was answered by a reset
+    poll.register(descriptor, select.POLLRDHUP)
     # No event says that a peer is gone while nobody reads.
     while not poll.poll(0):  # noqa: ASYNC110
         await trio.sleep(0.05)
