@@ -178,7 +178,7 @@ def _break_things(scene: Scene) -> None:
         (errno.ENOENT, host / "missing"),
         (errno.EIO, host / "status%2F500"),
         (errno.ECONNRESET, host / "reset"),
-        (errno.EACCES, host / f"to?http:%2F%2F127.0.0.2:{port}%2Fecho"),
+        (errno.EACCES, host / f"to?url=http:%2F%2F127.0.0.2:{port}%2Fecho"),
         (errno.EACCES, cap / f"http/get/http/127.0.0.2:{port}/echo"),
         (errno.ENOENT, cap / "secrets/canary/value"),
     ):
