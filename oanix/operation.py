@@ -70,7 +70,7 @@ class Operation:
     error: BaseException | None = None
     result: object = None
     started: float = field(factory=perf_counter, init=False)
-    _observers: "list[Observer]" = field(factory=list, init=False)
+    _observers: "tuple[Observer, ...]" = field(default=(), init=False)
 
 
 class Observer(Protocol):
@@ -110,7 +110,8 @@ def is_watched(namespace: "Namespace", kind: Kind) -> bool:
 def tell(namespace: "Namespace", subject: Subject, caller: Caller, *arguments: object) -> None:
     """Let the observers see what was done to the namespace itself."""
     if is_watched(namespace, Kind.NAMESPACE):
-        _end(_begin(Kind.NAMESPACE, subject, caller, arguments))
+        number = _NUMBERS[Kind.NAMESPACE]
+        _end(_begin(number, Kind.NAMESPACE, subject, caller, arguments))
 
 
 S = TypeVar("S", bound=Subject)
@@ -128,7 +129,7 @@ def observed(kind: Kind) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
         def call(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
             if not self.namespace.watchers[number]:
                 return method(self, caller, *args, **kwargs)
-            operation = _begin(kind, self, caller, (*args, *kwargs.values()))
+            operation = _begin(number, kind, self, caller, (*args, *kwargs.values()))
             try:
                 operation.result = result = method(self, caller, *args, **kwargs)
             except BaseException as error:
@@ -157,7 +158,7 @@ def observed_async(
             return watch(self, caller, *args, **kwargs)
 
         async def watch(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            operation = _begin(kind, self, caller, (*args, *kwargs.values()))
+            operation = _begin(number, kind, self, caller, (*args, *kwargs.values()))
             try:
                 operation.result = result = await method(self, caller, *args, **kwargs)
             except BaseException as error:
@@ -173,17 +174,19 @@ def observed_async(
 
 
 def _begin(
-    kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...]
+    number: int, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...]
 ) -> Operation:
     operation = Operation(kind, subject, caller, arguments)
-    for observer in subject.namespace.watchers[_NUMBERS[kind]]:
+    observers = subject.namespace.watchers[number]
+    for index, observer in enumerate(observers):
         try:
             observer.before(operation)
         except BaseException as error:
             operation.error = error
+            operation._observers = observers[:index]
             _end(operation)
             raise
-        operation._observers.append(observer)
+    operation._observers = observers
     return operation
 
 

@@ -8,8 +8,9 @@ The form of a record and what each step of the verification means: docs/man/jour
 """
 
 from oanix.journal.anchor import Anchor, Authenticator, Head
-from oanix.journal.reading import Place, Tail, lines
-from oanix.journal.recorder import Journal
+from oanix.journal.place import JournalPlace
+from oanix.journal.reading import Place, Tail, lines, size
+from oanix.journal.recorder import Journal, KeySource
 from oanix.journal.segments import Limits
 from oanix.journal.verify import Finding, Problem, Trust, verify
 
@@ -19,11 +20,14 @@ __all__ = [
     "Finding",
     "Head",
     "Journal",
+    "JournalPlace",
+    "KeySource",
     "Limits",
     "Place",
     "Problem",
     "Tail",
     "Trust",
     "lines",
+    "size",
     "verify",
 ]

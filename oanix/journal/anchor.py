@@ -16,7 +16,7 @@ from oanix.errors import fault
 from oanix.journal.chain import GENESIS
 
 Authenticator = Callable[[bytes], bytes]
-"""Makes the tag of some bytes under a key; raises OSError EACCES while the key is locked."""
+"""Makes the tag of some bytes under a key."""
 
 ANCHOR_BYTES_MAX = 65_536
 
@@ -91,12 +91,7 @@ class Anchor:
         """Make the tag of a head, or None while there is no key."""
         if self.authenticator is None:
             return None
-        try:
-            return self.authenticator(head.content(self.name)).hex()
-        except OSError as error:
-            if error.errno != errno.EACCES:
-                raise
-            return None
+        return self.authenticator(head.content(self.name)).hex()
 
     def fits(self, head: Head) -> bool | None:
         """Tell whether the tag of a head is genuine, or None while there is no key to tell."""

@@ -7,7 +7,7 @@ import errno
 import time
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import NamedTuple
+from typing import TypeAlias
 
 from oanix.caller import Caller
 from oanix.recipe import Line, format_recipe
@@ -17,46 +17,38 @@ CANCELLED = -1
 """The result of what its caller gave up."""
 
 
-class Entry(NamedTuple):
-    """What is known when an operation has ended; written out later, off the trio thread.
+Detail: TypeAlias = str | Changed | Line
+"""Text, or what it is written from."""
 
-    detail is text, or what makes it. result is an errno, 0 or CANCELLED. A tuple, as one is made
-    for each change of a file: an attrs class takes three times as long.
-    """
+Entry: TypeAlias = tuple[
+    float, Caller | None, str, str, str, str, str, Detail, int, str, int, int, int, float
+]
+"""What is known when an operation has ended; it is written out later, off the trio thread.
 
-    when: float
-    caller: Caller | None
-    mount: str
-    service: str
-    op: str
-    path: str
-    target: str = ""
-    detail: "str | Changed | Line" = ""
-    result: int = 0
-    rule: str = ""
-    read: int = -1
-    written: int = -1
-    errors: int = 0
-    seconds: float = -1.0
+when, caller, mount, service, op, path, target, detail, result (an errno, 0 or CANCELLED), rule,
+bytes read and written (-1: not told), errors, seconds (-1: not told). A bare tuple, as one is made
+for each change of a file, and anything with names takes five times as long.
+"""
+
+
+def note(when: float, op: str, detail: Detail = "", path: str = "") -> Entry:
+    """Make the entry of what a journal says of itself or of its namespace."""
+    return (when, None, "", "", op, path, "", detail, 0, "", -1, -1, 0, -1.0)
 
 
 def body(number: int, entry: Entry) -> str:
     """Write a record without its hash and last brace. ASCII alone: bytes of names are `\\udcXX`."""
-    when, caller, mount, service, op, path, target, detail, result, rule, *counts = entry
-    read, written, errors, seconds = counts
-    text = f'{{"seq":{number},"time":"{stamp(when)}"'
-    if caller is not None:
-        text += f',"who":{{{_who(caller)}}}'
-    if service:
-        text += f',"mount":{quoted(mount)},"service":{quoted(service)}'
-    text += f',"op":"{op}"'
+    (when, caller, mount, service, op, path, target, detail, result, rule, read, written, errors,
+     seconds) = entry  # fmt: skip
+    who = "" if caller is None else f',"who":{{{_who(caller)}}}{_where(mount, service)}'
+    text = f'{{"seq":{number},"time":"{stamp(when)}"{who},"op":"{op}"'
     if path:
         text += f',"path":{quoted(path)}'
     if target:
         text += f',"target":{quoted(target)}'
     if detail:
         text += f',"detail":{quoted(detail if isinstance(detail, str) else _written(detail))}'
-    text += f',"result":"{_result(result)}"'
+    text += f',"result":"{_result(result) if result else "ok"}"'
     if rule:
         text += f',"rule":{quoted(rule)}'
     if read >= 0:
@@ -80,22 +72,24 @@ def _second(second: int) -> str:
 
 
 def _who(caller: Caller) -> str:
-    text = _whose(caller.principal, caller.uid, caller.session, caller.job, caller.door)
-    if caller.pid:
-        text += f',"pid":{caller.pid}'
+    text = _whose(caller.principal, caller.uid, caller.session, caller.job, caller.door, caller.pid)
     return f'{text},"request":{quoted(caller.request)}' if caller.request else text
 
 
 @lru_cache(maxsize=256)
-def _whose(principal: str, uid: int, session: str, job: str, door: str) -> str:
+def _whose(principal: str, uid: int, session: str, job: str, door: str, pid: int) -> str:
     named = (("session", session), ("job", job), ("door", door))
     text = f'"principal":{quoted(principal)},"uid":{uid}'
+    text += f',"pid":{pid}' if pid else ""
     return text + "".join(f',"{name}":{quoted(value)}' for name, value in named if value)
 
 
+@lru_cache(maxsize=256)
+def _where(mount: str, service: str) -> str:
+    return f',"mount":{quoted(mount)},"service":{quoted(service)}'
+
+
 def _result(number: int) -> str:
-    if not number:
-        return "ok"
     return "cancelled" if number == CANCELLED else errno.errorcode.get(number, f"errno {number}")
 
 

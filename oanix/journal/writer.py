@@ -13,9 +13,9 @@ from itertools import islice
 from attrs import evolve
 
 from oanix.errors import fault
-from oanix.journal.anchor import Anchor, Head, sync_folder
+from oanix.journal.anchor import Anchor, Authenticator, Head, sync_folder
 from oanix.journal.chain import sealed
-from oanix.journal.record import Entry, body, stamp
+from oanix.journal.record import Entry, body, note, stamp
 from oanix.journal.segments import End, Limits, end_of, numbers, segment
 
 PIECE = 128
@@ -25,11 +25,9 @@ PIECE = 128
 class Writer:
     """The end of one journal. Raises OSError, as open(2) and write(2)."""
 
-    def __init__(
-        self, folder: str, anchor: Anchor, limits: Limits, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, folder: str, anchor: str, limits: Limits, now: Callable[[], float]) -> None:
         self._folder = folder
-        self._anchor = anchor
+        self._anchor = Anchor(anchor)
         self._limits = limits
         self._now = now
         self._head = Head()
@@ -44,6 +42,10 @@ class Writer:
     def count(self) -> int:
         """How many records were written since the journal began."""
         return self._head.count
+
+    def use(self, authenticator: Authenticator | None) -> None:
+        """Authenticate the anchors from now on with this key, or with none."""
+        self._anchor = evolve(self._anchor, authenticator=authenticator)
 
     def open(self) -> list[Entry]:
         """Take the journal, mend what a crash has left, and say what was found.
@@ -131,7 +133,7 @@ class Writer:
         sync_folder(self._folder)
 
     def _note(self, op: str, detail: str) -> Entry:
-        return Entry(self._now(), None, "", "", op, "", detail=detail)
+        return note(self._now(), op, detail)
 
     def write(self, entries: Sequence[Entry]) -> list[Entry]:
         """Append records and make them durable; when it fails nothing of them is there.

@@ -1,5 +1,6 @@
 """Journals for tests: a tree with a capability, a key, and ways to write some records."""
 
+import errno
 import hashlib
 import hmac
 import json
@@ -11,7 +12,8 @@ from attrs import define, field
 
 from oanix.caller import Caller
 from oanix.client import Client
-from oanix.journal import Anchor, Finding, Journal, Limits, lines, verify
+from oanix.errors import fault
+from oanix.journal import Anchor, Authenticator, Finding, Journal, Limits, lines, verify
 from oanix.namespace import Namespace
 from tests.unit.trees import Tree
 
@@ -77,8 +79,14 @@ class Kept:
 
     def make(self, limits: Limits | None = None, *, queue_max: int = 100_000) -> Journal:
         return Journal(
-            self.journal, self.anchor, limits=limits, now=self.clock, queue_max=queue_max
-        )
+            self.journal, self.anchor.path, key=self._key, limits=limits, now=self.clock,
+            queue_max=queue_max,
+        )  # fmt: skip
+
+    def _key(self) -> Authenticator:
+        if self.authenticator is None:
+            raise fault(errno.EACCES, "the vault is locked")
+        return self.authenticator
 
     @asynccontextmanager
     async def recording(
