@@ -98,6 +98,7 @@ async def test_ports_of_other_protocols_are_refused(port: int) -> None:
 # Servers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("path", ["/headers/1001", "/headers/20000", "/header/110000"])
 async def test_headers_without_measure_are_not_read(path: str, tls: bool) -> None:
@@ -157,6 +158,7 @@ async def test_a_header_that_drips_runs_into_the_deadline() -> None:
         await server.until(lambda: not server.open)
 
 
+@pytest.mark.slow
 async def test_a_body_in_chunks_of_one_byte_comes_whole() -> None:
     async with serve() as server, asking() as web:
         body = b"1\r\nx\r\n" * 20_000

@@ -209,6 +209,7 @@ async def test_a_dead_address_does_not_keep_from_the_next() -> None:
         assert (await web.get(server.url("/bytes/1", host="a.test")))[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_silent_address_is_passed_by() -> None:
     names = Names(a_test=[["127.0.0.3", "127.0.0.1"]])
     async with serve() as server, asking(resolver=names) as web:

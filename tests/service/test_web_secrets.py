@@ -2,11 +2,14 @@
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from oanix.errors import Denied
 from oanix.lib.policy import Layer, Policy, Rules
+from oanix.lib.vault import SecretRule
+from tests.service.vaults import made
 from tests.web.asking import OPEN, Keys, Names, asking, rest
 from tests.web.server import serve
 
@@ -81,3 +84,25 @@ async def test_while_there_is_something_to_mask_nothing_partial_is_asked_for() -
     async with serve() as server, asking(OPEN, resolver=Names()) as web:
         await web.get(server.url("/echo"), headers=guests)
         assert server.asked[0].header("range") == "bytes=0-3"
+
+
+async def test_the_real_vault_attaches_and_masks(tmp_path: Path) -> None:
+    vault = made(tmp_path)
+    async with serve() as server, asking(vault=vault) as web:
+        rule = f"* http://a.test:{server.port}/** query key={{}}"
+        vault.set("key", KEY.encode(), SecretRule.parse(rule))
+        url = server.url("/echo?a=1", host="a.test")
+        exchange = await web.send(url, headers=(("Range", "bytes=0-1"),))
+        assert KEY.encode() not in await rest(exchange)
+        assert exchange.url == url
+        assert server.asked[0].query == {"a": "1", "key": KEY}
+        assert server.asked[0].header("range") == ""
+        await web.get(server.url(f"/to?url={server.url('/echo', host='b.test')}", host="a.test"))
+        assert KEY not in server.asked[-1].target
+        await web.quiet()
+        assert KEY not in json.dumps(web.lines())
+        vault.lock()
+        with pytest.raises(PermissionError, match="locked"):
+            await web.send(url)
+        assert web.lines()[-1]["error"] == "EACCES"
+    vault.close()

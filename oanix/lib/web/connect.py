@@ -11,10 +11,11 @@ import httpcore2
 import trio
 from attrs import frozen
 
-from oanix.errors import fault
 from oanix.lib.policy import Grant, refuse_address
 from oanix.lib.policy.addresses import known_addresses
 from oanix.lib.web.resolve import Resolver, forever, interleave
+from oanix.lib.web.tls import TlsStream, tls_fault
+from oanix.lib.web.unconnected import Unconnected
 
 STAGGER_S: Final = 0.25
 """How long one address has before the next is tried beside it (RFC 8305, section 5)."""
@@ -34,10 +35,6 @@ class Refused(PermissionError):
         self.host = host
         self.address = address
         self.reason = reason
-
-
-class Unconnected(OSError):
-    """There is no connection, so that nothing can have been asked."""
 
 
 class HandedOver(Exception):
@@ -154,7 +151,7 @@ class Wire(httpcore2.AsyncNetworkStream):
     is the exchange's alone (`receive`, `end`): httpcore2 closes it in vain.
     """
 
-    def __init__(self, stream: trio.abc.Stream, bottom: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream | TlsStream, bottom: trio.SocketStream) -> None:
         self._stream = stream
         self._bottom = bottom
         self._room = ROOM
@@ -212,14 +209,23 @@ class Wire(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> "Wire":
         """Speak TLS from here on. Raises OSError EPROTO with what is wrong with the peer."""
-        return Wire(
-            await shake_hands(self._bottom, ssl_context, server_hostname or ""), self._bottom
-        )
+        host = server_hostname or ""
+        # Made before the first checkpoint: the context's ALPN was set for this connection.
+        stream = TlsStream(self._bottom, ssl_context, host)
+        try:
+            await stream.shake_hands()
+        except (ssl.SSLError, trio.BrokenResourceError) as error:
+            self.end()
+            raise tls_fault(host, error) from error
+        except BaseException:
+            self.end()
+            raise
+        return Wire(stream, self._bottom)
 
     def get_extra_info(self, info: str) -> Any:
         """Answer what httpcore2 asks: the TLS object, and whether an idle peer has spoken."""
-        if info == "ssl_object" and isinstance(self._stream, trio.SSLStream):
-            return self._stream
+        if info == "ssl_object" and isinstance(self._stream, TlsStream):
+            return self._stream.tls
         if info == "is_readable":
             sock = self._bottom.socket
             return sock.fileno() < 0 or sock.is_readable()
@@ -238,21 +244,11 @@ async def shake_hands(
         await stream.do_handshake()
     except trio.BrokenResourceError as error:
         bottom.socket.close()
-        raise _tls_fault(host, error.__cause__) from error
+        raise tls_fault(host, error.__cause__) from error
     except BaseException:
         bottom.socket.close()
         raise
     return stream
-
-
-def _tls_fault(host: str, error: BaseException | None) -> OSError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return fault(
-            errno.EPROTO, f"the certificate of {host} is not accepted: {error.verify_message}"
-        )
-    if isinstance(error, ssl.SSLError):
-        return fault(errno.EPROTO, f"no TLS with {host}: {error.reason or error}")
-    return Unconnected(errno.ECONNRESET, f"{host} ended the connection during the TLS handshake")
 
 
 class Backend(httpcore2.AsyncNetworkBackend):

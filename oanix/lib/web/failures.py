@@ -8,7 +8,7 @@ import h2.exceptions
 import httpcore2
 
 from oanix.errors import fault
-from oanix.lib.web.connect import Unconnected
+from oanix.lib.web.unconnected import Unconnected
 
 TRANSPORT = (
     httpcore2.TimeoutException,

@@ -20,7 +20,7 @@ from oanix.lib.policy import Ask, Buckets, Grant, Policy, Verdict
 from oanix.lib.url import Url
 from oanix.lib.vault import Mask, Vault
 from oanix.lib.web.answer import Answer
-from oanix.lib.web.connect import Refused, Unconnected
+from oanix.lib.web.connect import Refused
 from oanix.lib.web.decode import can_decode
 from oanix.lib.web.failures import TRANSPORT, failure, may_repeat
 from oanix.lib.web.headers import find, on_the_wire, outgoing
@@ -29,6 +29,7 @@ from oanix.lib.web.model import Asker, Body, Connected, Headers, Request, WebLim
 from oanix.lib.web.pools import Pools
 from oanix.lib.web.retry import Patience
 from oanix.lib.web.slots import Slot, Slots
+from oanix.lib.web.unconnected import Unconnected
 
 if TYPE_CHECKING:
     from oanix.lib.web.cache import Cache, Visit
