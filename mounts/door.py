@@ -219,15 +219,18 @@ class Door:
     # Files ---------------------------------------------------------------------------------------
 
     async def open(self, caller: Caller, number: int, flags: int) -> OpenEntry:
-        """Open a file; an open that waits for a network ends when its process is signalled."""
+        """Open a file; an open that waits for others ends when its process is signalled."""
         inode = self.inodes[number]
+        channel = inode.channel
+        flags = self._flags(channel, flags)
+        if not channel.waits:
+            return self._opened(caller, inode, await channel.open(caller, flags))
         # Whoever opens is known: nobody has to be looked for.
         wait = Wait(caller.pid, number, caller.uid, holders={caller.pid})
         self.waits.begin(wait)
         try:
             with wait.scope:
-                file = await inode.channel.open(caller, self._flags(inode.channel, flags))
-                return self._opened(caller, inode, file)
+                return self._opened(caller, inode, await channel.open(caller, flags))
         finally:
             self.waits.end(wait)
         raise fault(errno.EINTR, "the open was interrupted")

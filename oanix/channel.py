@@ -67,6 +67,11 @@ class Channel(Position):
         return not (self.node.endless or self.node.makes)
 
     @property
+    def waits(self) -> bool:
+        """Whether opening it may wait for somebody else."""
+        return self.node.waits
+
+    @property
     def is_directory(self) -> bool:
         """Whether it has names in it."""
         return isinstance(self.node, Directory)

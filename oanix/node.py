@@ -121,6 +121,9 @@ class Node:
     makes: ClassVar[bool] = False
     """Opening it makes something (`new`): refused where the mount is read-only, and not listed."""
 
+    waits: ClassVar[bool] = False
+    """Opening it may wait for somebody else, who may never answer."""
+
     def stat(self) -> StatLike:
         """Give the attributes."""
         raise NotImplementedError

@@ -88,6 +88,8 @@ class File(SeesNamespace, CanSetattr):
     is accepted there, as programs truncate what they write to.
     """
 
+    waits = True
+
     def __init__(
         self,
         service: Service,

@@ -106,6 +106,8 @@ class HostDirectory(Place):
 class GetFile(SeesNamespace):
     """One address: each open is a request."""
 
+    waits = True
+
     def __init__(self, view: "View", names: tuple[str, ...], url: Url) -> None:
         self.qid = view.service.next_qid()
         self.view = view
