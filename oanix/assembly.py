@@ -110,6 +110,14 @@ def _http(argument: str, shared: Shared) -> Service:
     return shared.http
 
 
+def _ws(argument: str, shared: Shared) -> Service:
+    from oanix.services.ws import WsFs
+
+    if shared.http is None:
+        raise fault(errno.EINVAL, "ws goes by the rules of http; mount http on a line before it")
+    return WsFs(shared.http.web, shared.http.policy)
+
+
 def _secrets(argument: str, shared: Shared) -> Service:
     from oanix.services.secrets import SecretsFs
 
@@ -128,6 +136,7 @@ KINDS: Mapping[str, Kind] = {
         "the web, by rules that are kept in a host directory", "[DIR]", _http,
         exclusive=True, secrets=True,
     ),
+    "ws": Kind("WebSockets, by the rules of http", "", _ws),
     "secrets": Kind("what is known of the secrets, never a value", "", _secrets, secrets=True),
 }  # fmt: skip
 """The services, by the name that a recipe gives them."""
@@ -173,6 +182,7 @@ def default_lines(directory: str, state: str) -> list[Mount]:
         Mount("dev", "/dev"),
         Mount("proc", "/proc"),
         Mount(f"http:{own}/http", "/cap/http"),
+        Mount("ws", "/cap/ws"),
         Mount("secrets", "/cap/secrets"),
     ]
 

@@ -68,6 +68,11 @@ def test_every_service_can_be_built_and_says_which_it_is(folder: Path) -> None:
             assert namespace.entries()[1][1].service.name == name
 
 
+def test_ws_needs_the_rules_of_http(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="r:1:7: .*mount http on a line before it"):
+        built(folder, "mount ws /ws", "mount http /http")
+
+
 def test_secrets_need_a_vault(folder: Path) -> None:
     with pytest.raises(RecipeError, match="r:1:7: there is no vault"):
         built(folder, "mount secrets /x")
@@ -169,7 +174,7 @@ def test_names_that_are_no_utf8_survive_in_a_recipe(folder: Path) -> None:
 def test_the_default_namespace_is_a_recipe(folder: Path) -> None:
     lines = default_lines(str(folder / "one"), str(folder / "state"))
     assert [line.path for line in lines] == [
-        "/workspace", "/dist", "/logs", "/dev", "/proc", "/cap/http", "/cap/secrets",
+        "/workspace", "/dist", "/logs", "/dev", "/proc", "/cap/http", "/cap/ws", "/cap/secrets",
     ]  # fmt: skip
     assert [placed.line for placed in place(lines)] == lines
     assert parse(format_recipe(lines))[0].line == lines[0]
