@@ -104,7 +104,7 @@ def main() -> None:
     for window in (1, 64):
         for server in (OURS, THEIRS):
             for client in (OURS, THEIRS):
-                told: "Queue[float]" = multiprocessing.Queue()
+                told: Queue[float] = multiprocessing.Queue()
                 process = multiprocessing.Process(target=serve, args=(server, told))
                 process.start()
                 wall, spent = trio.run(ask, client, int(told.get()), messages, window)
