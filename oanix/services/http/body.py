@@ -6,7 +6,6 @@ kept is reached by a new request where the body can be asked for again.
 """
 
 import errno
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -14,9 +13,8 @@ import trio
 
 from oanix.errors import fault
 from oanix.node import READABLE, WOULD_BLOCK, Handle, WouldBlock
-
-WINDOW = 1 << 20
-"""How many of the last bytes are kept; the kernel asks for no more in one read."""
+from oanix.services.http.window import SIZE as WINDOW
+from oanix.services.http.window import Window
 
 AHEAD = 4 * WINDOW
 """A seek further ahead than this asks anew where the server can send a part."""
@@ -60,13 +58,11 @@ class Body:
         at_end: Callable[[OSError | None], object] | None = None,
     ) -> None:
         self.length = source.length
-        self.position = 0
         self.ended = self.length == 0
         self._source = source
         self._again = again
         self._at_end = at_end
-        self._kept: deque[bytes] = deque()
-        self._size = 0
+        self._window = Window()
         self._restarts = RESTARTS
         self._turn = trio.Lock()
         self._error: OSError | None = None
@@ -75,9 +71,9 @@ class Body:
             self._finish(None)
 
     @property
-    def start(self) -> int:
-        """The offset of the oldest byte that is kept."""
-        return self.position - self._size
+    def position(self) -> int:
+        """How many bytes have come."""
+        return self._window.end
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -87,13 +83,19 @@ class Body:
             raise fault(errno.EINVAL, "sizes and offsets are not negative")
         end = self._wanted(size, offset)
         while not self._has(offset, end):
+            if self._error is not None:
+                raise self._error.with_traceback(None)
             if self._turn.locked() or self._must_ask(offset):
                 return WOULD_BLOCK
-            piece = self._take(self._step(offset, end))
+            try:
+                piece = self._source.try_read(self._step(offset, end))
+            except OSError as error:
+                self._finish(error)
+                continue
             if piece is WOULD_BLOCK:
                 return WOULD_BLOCK
             self._keep(piece)
-        return self._slice(offset, end)
+        return self._window.get(offset, end)
 
     async def read(self, size: int, offset: int) -> bytes:
         """Read, waiting for the peer. A cancelled read has taken nothing.
@@ -127,9 +129,9 @@ class Body:
 
     def _has(self, offset: int, end: int) -> bool:
         # Whether a read can be answered from what is kept, the end of the body included.
-        if end <= offset or (self.ended and offset >= self.start):
+        if end <= offset or (self.ended and offset >= self._window.start):
             return True
-        if not self.start <= offset < self.position:
+        if not self._window.start <= offset < self.position:
             return False
         return end <= self.position or self.length is None or self._error is not None
 
@@ -138,7 +140,7 @@ class Body:
         return min(WINDOW, (offset if self.position < offset else end) - self.position)
 
     def _must_ask(self, offset: int) -> bool:
-        return offset < self.start or self._cut_off or self._far(offset)
+        return offset < self._window.start or self._cut_off or self._far(offset)
 
     def _far(self, offset: int) -> bool:
         return (
@@ -149,37 +151,13 @@ class Body:
             and not self.ended
         )
 
-    def _slice(self, offset: int, end: int) -> bytes:
-        at = self.start
-        pieces = []
-        for piece in self._kept:
-            if at >= end:
-                break
-            if at + len(piece) > offset:
-                pieces.append(piece[max(offset - at, 0) : end - at])
-            at += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
     # What comes in -------------------------------------------------------------------------------
-
-    def _take(self, size: int) -> bytes | WouldBlock:
-        if self._error is not None:
-            raise self._error
-        try:
-            return self._source.try_read(size)
-        except OSError as error:
-            self._finish(error)
-            raise
 
     def _keep(self, piece: bytes) -> None:
         if not piece:
             self._finish(None)
             return
-        self._kept.append(piece)
-        self._size += len(piece)
-        self.position += len(piece)
-        while self._size - len(self._kept[0]) >= WINDOW:
-            self._size -= len(self._kept.popleft())
+        self._window.add(piece)
         if self.position == self.length:
             self._finish(None)
 
@@ -205,9 +183,7 @@ class Body:
         source, begins = await self._again(offset)
         self._source = source
         self._cut_off = False
-        self._kept.clear()
-        self._size = 0
-        self.position = begins
+        self._window.begin(begins)
         self.ended = False
         self._error = None
 
