@@ -166,8 +166,7 @@ class Hops:
                 slot.release()
                 raise
         except OSError as error:
-            trip.entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
-            raise _masked(self._told(error, verdict), trip.entry.mask) from error
+            raise self._told(error, verdict, trip.entry) from error
         except BaseException:
             trip.entry.write("cancelled")
             raise
@@ -185,13 +184,17 @@ class Hops:
             )
         await trio.sleep(wait)
 
-    def _told(self, error: OSError, verdict: Verdict) -> OSError:
+    def _told(self, error: OSError, verdict: Verdict, entry: Entry) -> OSError:
+        """Log a failure, and give the error that the asker gets."""
+        told: OSError = error
         if isinstance(error, Unconnected):
             # Of the class that Python has for the number, as ConnectionRefusedError.
-            return fault(error.errno or errno.EIO, error.strerror or "")
-        if not isinstance(error, Refused):
-            return error
-        return self.policy.refuse_address(error.address, verdict) or error
+            told = fault(error.errno or errno.EIO, error.strerror or "")
+        elif isinstance(error, Refused):
+            told = self.policy.refuse_address(error.address, verdict) or error
+            entry.verdict = "deny"
+        entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
+        return _masked(told, entry.mask)
 
     async def connect(self, url: Url, asker: Asker, headers: Headers, secure: Secure) -> Connected:
         """Connect for a WebSocket. Raises OSError; cancelled or failed, nothing stays open."""
@@ -207,8 +210,7 @@ class Hops:
             entry.write("ETIMEDOUT")
             raise fault(errno.ETIMEDOUT, f"{url.host} did not answer in time") from None
         except OSError as error:
-            entry.write(errno.errorcode.get(error.errno or 0, "EIO"))
-            raise _masked(self._told(error, verdict), mask) from error
+            raise self._told(error, verdict, entry) from error
         except BaseException:
             entry.write("cancelled")
             raise

@@ -45,18 +45,21 @@ class Pump:
 
     async def run(self) -> None:
         """Receive until the end, a failure, or a cancellation of `scope`. Raises nothing."""
+        error: OSError | None = fault(errno.ECONNABORTED, "the exchange was cancelled")
         word: str | None = "cancelled"
         try:
             with self.scope:
-                word = await self._receive()
+                error = await self._receive()
+                word = None if error is None else errno.errorcode.get(error.errno or 0, "EIO")
         finally:
-            self.buffer.end(fault(errno.ECONNABORTED, "the exchange was cancelled"))
+            # Whoever sees the end finds the log line written and the turn given back.
             await self.answer.abort()
             self.slot.release()
             self.entry.write(word)
+            self.buffer.end(error)
 
-    async def _receive(self) -> str | None:
-        """Receive all; give the name of the errno it failed with, or None."""
+    async def _receive(self) -> OSError | None:
+        """Receive all; give what it failed with, or None."""
         error: OSError | None = None
         try:
             with trio.CancelScope(deadline=self.deadline) as timed:
@@ -70,8 +73,7 @@ class Pump:
             error = self._failure(raised)
         if error is not None and self.mask.active:
             error = fault(error.errno or errno.EIO, self.mask.text(error.strerror or ""))
-        self.buffer.end(error)
-        return None if error is None else errno.errorcode.get(error.errno or 0, "EIO")
+        return error
 
     def _failure(self, error: Exception) -> OSError:
         try:
