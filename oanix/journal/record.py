@@ -40,21 +40,19 @@ def body(number: int, entry: Entry) -> str:
     """Write a record without its hash and last brace. ASCII alone: bytes of names are `\\udcXX`."""
     (when, caller, mount, service, op, path, target, detail, result, rule, read, written, errors,
      seconds) = entry  # fmt: skip
-    who = "" if caller is None else f',"who":{{{_who(caller)}}}{_where(mount, service)}'
+    who = "" if caller is None else _who(caller, mount, service)
     text = f'{{"seq":{number},"time":"{stamp(when)}"{who},"op":"{op}"'
     if path:
-        text += f',"path":{quoted(path)}'
+        text = f'{text},"path":{quoted(path)}'
     if target:
-        text += f',"target":{quoted(target)}'
+        text = f'{text},"target":{quoted(target)}'
     if detail:
         text += f',"detail":{quoted(detail if isinstance(detail, str) else _written(detail))}'
-    text += f',"result":"{_result(result) if result else "ok"}"'
+    text = f'{text},"result":"{_result(result) if result else "ok"}"'
     if rule:
         text += f',"rule":{quoted(rule)}'
     if read >= 0:
-        text += f',"read":{read}'
-    if written >= 0:
-        text += f',"written":{written}'
+        text = f'{text},"read":{read},"written":{written}'
     if errors:
         text += f',"errors":{errors}'
     return f'{text},"ms":{seconds * 1e3:.3f}' if seconds >= 0 else text
@@ -71,22 +69,24 @@ def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def _who(caller: Caller) -> str:
-    text = _whose(caller.principal, caller.uid, caller.session, caller.job, caller.door, caller.pid)
-    return f'{text},"request":{quoted(caller.request)}' if caller.request else text
+def _who(caller: Caller, mount: str, service: str) -> str:
+    before, after = _whose(
+        caller.principal, caller.uid, caller.session, caller.job, caller.door, caller.pid,
+        mount, service,
+    )  # fmt: skip
+    # A door counts its requests, so that this alone is another each time.
+    return f"{before}{quoted(caller.request)}{after}"
 
 
 @lru_cache(maxsize=256)
-def _whose(principal: str, uid: int, session: str, job: str, door: str, pid: int) -> str:
+def _whose(
+    principal: str, uid: int, session: str, job: str, door: str, pid: int, mount: str, service: str
+) -> tuple[str, str]:
     named = (("session", session), ("job", job), ("door", door))
-    text = f'"principal":{quoted(principal)},"uid":{uid}'
+    text = f',"who":{{"principal":{quoted(principal)},"uid":{uid}'
     text += f',"pid":{pid}' if pid else ""
-    return text + "".join(f',"{name}":{quoted(value)}' for name, value in named if value)
-
-
-@lru_cache(maxsize=256)
-def _where(mount: str, service: str) -> str:
-    return f',"mount":{quoted(mount)},"service":{quoted(service)}'
+    text += "".join(f',"{name}":{quoted(value)}' for name, value in named if value)
+    return f'{text},"request":', f'}},"mount":{quoted(mount)},"service":{quoted(service)}'
 
 
 def _result(number: int) -> str:

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 BATCH_S = 0.2
 """How long a record waits for others to be written with it, and what a crash may cost."""
 
-BATCH = 1_000
-"""How many records make a batch before that time is over."""
+BATCH = 10_000
+"""How many records make a batch before that time is over; each batch costs three syncs."""
 
 QUEUE_MAX = 100_000
 """How many records wait at most, when the disk is full or slow; what is more is counted."""
@@ -109,7 +109,7 @@ class Journal:
         """Write what was recorded so far. A failure is logged and kept for the next time."""
         async with self._turn:
             while self._queue or self._lost:
-                batch = self._queue[: 4 * BATCH]
+                batch = self._queue[:BATCH]
                 lost = self._lost if len(batch) == len(self._queue) else 0
                 said = [self._loss(lost)] if lost else []
                 try:
