@@ -74,8 +74,10 @@ class File:
         return json.loads(line)
 
     def close(self) -> None:
-        self.file.flush()
-        self.file.close(self.caller)
+        try:
+            self.file.flush()
+        finally:
+            self.file.close(self.caller)
 
 
 class Http:

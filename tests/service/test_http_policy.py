@@ -14,6 +14,7 @@ from oanix.services.http import HttpFs
 from tests.reach import Reach, refused
 from tests.service.http_help import Http, http
 from tests.web.asking import OPEN, policy_of
+from tests.web.server import serve
 
 
 async def allowed(web: Http, path: str = "/echo", below: str = "/") -> bool:
@@ -243,7 +244,8 @@ async def test_a_mount_with_options_is_narrow_from_the_start() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"kinds": "1"}, "no option 'kinds'; it has: hosts, methods, rate, size, time"),
+        ({"kinds": "1"}, "no option 'kinds'; it has: hosts, methods, rate, size, time, cache"),
+        ({"cache": "1M"}, "mount itself"),
         ({"rate": "often"}, "rate"), ({"hosts": ""}, "hosts"), ({"hosts": "http://x/"}, "hosts"),
         ({"methods": "G T"}, "methods"), ({"size": "-1"}, "size"), ({"time": "0s"}, "time"),
     ],
@@ -252,6 +254,19 @@ async def test_an_option_that_is_none_is_refused(options: dict[str, str], senten
     async with http() as web:
         with refused(errno.EINVAL, sentence):
             web.namespace.bind("/", "/narrow", options=options)
+
+
+async def test_a_cache_is_an_option_of_the_mount() -> None:
+    async with serve() as server:
+        service = HttpFs(web=Web(policy_of(OPEN)))
+        namespace = Namespace()
+        with refused(errno.EINVAL, "cache= 'much' is no size"):
+            namespace.mount(service, "/", options={"cache": "much"})
+        namespace.mount(service, "/", options={"cache": "1M"})
+        async with service.running():
+            web = Http(service, server, Reach(namespace))
+            assert await web.get("/cache/one") == await web.get("/cache/one")
+            assert len(server.asked) == 1
 
 
 async def test_a_conversation_is_not_narrowed_and_is_of_its_own_view() -> None:

@@ -95,6 +95,10 @@ class Web:
             await trio.sleep(self._limits.keepalive_s)
             await self._pools.sweep()
 
+    def use_cache(self, size: int) -> None:
+        """Keep answers in so many bytes of memory, from now on."""
+        self._hops.cache = _cache(size)
+
     def status(self) -> dict[str, object]:
         """Tell what is under way."""
         return {

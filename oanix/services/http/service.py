@@ -18,6 +18,7 @@ from oanix.caller import Caller
 from oanix.errors import fault
 from oanix.kit.conversation import IDLE_S, QUOTA
 from oanix.lib.policy import Layer, Policy
+from oanix.lib.policy.limits import parse_size
 from oanix.lib.vault import Vault
 from oanix.lib.web import Web
 from oanix.node import Node
@@ -65,6 +66,7 @@ class HttpFs(Service):
         "rate": "so many requests: 10/s",
         "size": "answers of at most: 10M",
         "time": "requests of at most: 30s",
+        "cache": "of a whole mount: keep answers in so much memory: 64M",
     }
 
     def __init__(
@@ -105,7 +107,12 @@ class HttpFs(Service):
         """Give the node as seen under more rules. Raises OSError EINVAL."""
         if any(option not in self.options for option in options):
             return super().narrow(node, {o: v for o, v in options.items() if o not in self.options})
-        layer = Layer.of_options(options)
+        rules = {option: value for option, value in options.items() if option != "cache"}
+        layer = Layer.of_options(rules)
+        if "cache" in options:
+            self._use_cache(node, options["cache"])
+        if not rules:
+            return node
         for view in list(self._views):
             names = view.path_of(node)
             if names is not None:
@@ -113,6 +120,16 @@ class HttpFs(Service):
         raise fault(
             errno.EINVAL, "a conversation cannot be narrowed; narrow the directory it is made in"
         )
+
+    def _use_cache(self, node: Node, text: str) -> None:
+        # It is one for all views, so no bind of one of them may choose it.
+        if node is not self.root or self._nursery is not None:
+            raise fault(errno.EINVAL, "cache= is an option of the mount itself, not of a bind")
+        try:
+            size = parse_size(text)
+        except ValueError as error:
+            raise fault(errno.EINVAL, f"cache= {error}") from None
+        self.web.use_cache(size)
 
     def status(self) -> dict[str, str]:
         """Tell how it is."""
