@@ -14,7 +14,7 @@ from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.node import WOULD_BLOCK
-from oanix.operation import Kind, Operation
+from oanix.operation import Kind, Operation, is_watched
 from tests.unit.trees import Pipe, Stream, Tree
 
 ME = Caller(uid=1000, request="r1")
@@ -198,3 +198,50 @@ def test_an_observer_sees_each_of_many_operations_at_a_cost_that_is_printed(
     watched = cost()
     print(f"stat: {alone:.2f} µs without an observer, {watched:.2f} µs with one")
     assert len(log) == 2 * rounds
+
+
+def test_an_observer_sees_the_kinds_that_it_wants_alone(ns: Namespace) -> None:
+    log: list[str] = []
+    root = ns.root
+    ns.observers = (
+        Witness("a", log, kinds=frozenset({Kind.MKDIR})),
+        Witness("b", log, kinds=frozenset({Kind.MKDIR, Kind.STAT})),
+    )
+    assert [is_watched(ns, kind) for kind in (Kind.MKDIR, Kind.STAT, Kind.WALK)] == [1, 1, 0]
+    root.stat(ME)
+    root.walk(ME, "f")
+    root.mkdir(ME, "new", 0o755)
+    assert [line for line in log if " before " in line] == [
+        "b before stat", "a before mkdir", "b before mkdir",
+    ]  # fmt: skip
+
+
+def test_changes_of_the_namespace_are_seen_with_the_line_that_says_them(ns: Namespace) -> None:
+    _, [witness] = watch(ns, NOTHING)
+    ns.observers = (witness,)
+    child = ns.fork()
+    child.bind("/d", "/e")
+    child.unmount("/e")
+    child.seal()
+    child.seal()
+    seen = [it.arguments for it in witness.operations if it.kind is Kind.NAMESPACE]
+    assert [(path, type(line).__name__) for path, line in seen] == [
+        ("/e", "Bind"), ("/e", "Unmount"), ("/", "Seal"),
+    ]  # fmt: skip
+
+
+async def test_an_open_file_counts_what_goes_through_it_and_what_fails(ns: Namespace) -> None:
+    file = await ns.resolve(ME, "/f").open(ME, os.O_RDWR)
+    file.try_read(ME, 3, 0)
+    await file.read(ME, 100, 0)
+    file.try_write(ME, b"ab", 0)
+    await file.write(ME, b"c", 0)
+    assert (file.bytes_read, file.bytes_written, file.errors) == (10, 3, 0)
+    file.close(ME)
+
+
+async def test_what_blocks_is_no_failure_of_an_open_file(ns: Namespace) -> None:
+    file = await ns.resolve(ME, "/stream").open(ME, os.O_RDONLY)
+    assert file.try_read(ME, 3, 0) is WOULD_BLOCK
+    assert (file.bytes_read, file.errors) == (0, 0)
+    file.close(ME)
