@@ -60,6 +60,7 @@ class HttpFs(Service):
     """
 
     name = "http"
+    capability = True
     options: ClassVar[Mapping[str, str]] = {
         "hosts": "only these hosts: a,*.b",
         "methods": "only these methods: GET,HEAD",

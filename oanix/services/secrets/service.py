@@ -49,6 +49,7 @@ class SecretsFs(TableService):
     """
 
     name = "secrets"
+    capability = True
 
     def __init__(
         self,

@@ -116,6 +116,7 @@ class WsFs(Service):
     """
 
     name = "ws"
+    capability = True
     options: ClassVar[Mapping[str, str]] = {
         "hosts": "only these hosts: a,*.b",
         "methods": "GET has to be among them, as a WebSocket begins with one",
