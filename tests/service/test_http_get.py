@@ -96,6 +96,7 @@ async def test_each_open_is_a_request_and_all_of_it_is_logged() -> None:
         for _ in range(3):
             await web.get("/bytes/5")
         assert [asked.target for asked in web.server.asked] == ["/bytes/5"] * 3
+        await web.quiet()
         log = await web.open("/log")
         assert (await log.read()).count(b'"status": 200') == 3
         log.close()

@@ -315,6 +315,7 @@ async def test_a_view_that_nobody_sees_ends_with_its_conversations() -> None:
 async def test_the_log_masks_queries_and_is_the_owners() -> None:
     async with http(OPEN) as web:
         await web.get("/echo?key=hidden")
+        await web.quiet()
         log = await web.open("/log")
         line = json.loads(await log.read())
         log.close()

@@ -49,6 +49,7 @@ class Body:
     """A body and its last bytes. Reads of several tasks are served in turn.
 
     at_end: called once with None at the end of the body, or with the error that ended it.
+    let_go: called instead of closing what was read to its end.
     """
 
     def __init__(
@@ -56,12 +57,15 @@ class Body:
         source: Source,
         again: Again | None = None,
         at_end: Callable[[OSError | None], object] | None = None,
+        *,
+        let_go: Callable[[Source], object] | None = None,
     ) -> None:
         self.length = source.length
         self.ended = self.length == 0
         self._source = source
         self._again = again
         self._at_end = at_end
+        self._let_go = let_go
         self._window = Window()
         self._restarts = RESTARTS
         self._turn = trio.Lock()
@@ -211,7 +215,10 @@ class Body:
         """Close the connection; what is kept can still be read, then comes the error."""
         if not self.ended and self._error is None:
             self._finish(error or fault(errno.ECANCELED, "this body was closed before its end"))
-        self._source.close()
+        if self.ended and self._let_go is not None:
+            self._let_go(self._source)
+        else:
+            self._source.close()
 
 
 class BodyHandle(Handle):

@@ -141,7 +141,7 @@ class GetFile(SeesNamespace):
         except BaseException:
             leave()
             raise
-        body = Body(exchange, asked.of(exchange))
+        body = Body(exchange, asked.of(exchange), let_go=self.view.service.let_go)
 
         def close() -> None:
             body.close()

@@ -23,12 +23,16 @@ from oanix.lib.vault import Vault
 from oanix.lib.web import Web
 from oanix.node import Node
 from oanix.service import Service
+from oanix.services.http.body import Source
 from oanix.services.http.call import Budget
 from oanix.services.http.quota import Quota
 from oanix.services.http.rule_book import RuleBook
 from oanix.services.http.view import View
 
 log = logging.getLogger(__name__)
+
+LINGER_S = 1.0
+"""How long the end of a body may come after its last byte."""
 
 THREADS = 2
 """Threads that read and write large JSON."""
@@ -167,6 +171,13 @@ class HttpFs(Service):
         self._get_quota.hold(caller)
         return lambda: self._get_quota.drop(caller)
 
+    def let_go(self, source: Source) -> None:
+        """Close what was read to its length: with its end, a moment later, a connection is kept."""
+        if self._nursery is None:
+            source.close()
+        else:
+            self._nursery.start_soon(_linger, source)
+
     def look_after(self) -> None:
         """Have the idle time of a conversation begin."""
         self._bell.ring()
@@ -180,3 +191,13 @@ class HttpFs(Service):
         finally:
             for view in list(self._views):
                 view.talks.end_all()
+
+
+async def _linger(source: Source) -> None:
+    try:
+        with trio.move_on_after(LINGER_S):
+            await source.read(1)
+    except OSError as error:
+        log.debug("a connection is not kept: %s", error)
+    finally:
+        source.close()

@@ -188,7 +188,7 @@ class Talk:
         self.exchange = exchange
         self.state = State.RECEIVING
         self._elapsed = trio.current_time() - self._began
-        self.body = Body(exchange, at_end=self._ended)
+        self.body = Body(exchange, at_end=self._ended, let_go=self.view.service.let_go)
         if self.upload is not None and not self.upload.drained:
             self.upload.fail(
                 fault(errno.EPIPE, f"the server answered {exchange.status} before the body's end")
