@@ -78,23 +78,19 @@ def _place(directory: str | None, mountpoint: str | None, recipe: str | None) ->
     state = state_folder()
     if sum(word is not None for word in (directory, mountpoint, recipe)) > 1:
         raise click.UsageError("give a directory, a mount point or a recipe")
-    served = directory if directory is not None else "."
-    if recipe is not None:
+    if mountpoint is not None:
+        place = _mounted(state, find_mount(mountpoint))
+        served = mountpoint
+    elif recipe is not None:
         served = os.path.abspath(recipe)
-    elif mountpoint is not None:
-        at = find_mount(mountpoint)
-        found = [run.serves for run in runs(state) if run.mountpoint == at]
-        if not found:
-            raise Failure(f"no server of this state folder is mounted at {at}", mounted_now())
-        served = found[0]
-    if recipe is None and os.path.isdir(served):
-        place = JournalPlace.of_workspace(state, workspace_state(state, served))
-    elif recipe is not None or mountpoint is not None:
         place = JournalPlace.of_recipe(state, served)
     else:
-        raise Failure(
-            f"{served} is no directory", "name a directory that was served", os.EX_NOINPUT
-        )
+        served = directory if directory is not None else "."
+        if not os.path.isdir(served):
+            raise Failure(
+                f"{served} is no directory", "name a directory that was served", os.EX_NOINPUT
+            )
+        place = JournalPlace.of_workspace(state, workspace_state(state, served))
     if not place.exists:
         raise Failure(
             f"{served} has no journal",
@@ -102,6 +98,13 @@ def _place(directory: str | None, mountpoint: str | None, recipe: str | None) ->
             os.EX_NOINPUT,
         )
     return place
+
+
+def _mounted(state: str, at: str) -> JournalPlace:
+    found = [run.journal for run in runs(state) if run.mountpoint == at and run.journal]
+    if not found:
+        raise Failure(f"no server of this state folder is mounted at {at}", mounted_now())
+    return JournalPlace.of_folder(state, found[0])
 
 
 # Showing -----------------------------------------------------------------------------------------

@@ -138,7 +138,8 @@ async def _run(plan: Plan, ready: Callable[[], None]) -> None:
                 state=plan.source.state,
                 serving=serving,
                 key=plan.key,
-            ) as env,  # fmt: skip
+                journal=plan.source.journal,
+            ) as env,
             trio.open_nursery() as nursery,
         ):
 

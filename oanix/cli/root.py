@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "write": "oanix.cli.content",
     "url": "oanix.cli.url",
     "secret": "oanix.cli.secret",
+    "audit": "oanix.cli.audit",
     "doctor": "oanix.cli.doctor",
     "completion": "oanix.cli.completion",
 }

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from attrs import frozen
 
-from oanix.assembly import Context, default_lines, load, place, uses_secrets
+from oanix.assembly import (
+    Context,
+    default_lines,
+    load,
+    place,
+    uses_secrets,
+    workspace_state,
+)
 from oanix.caller import Caller
 from oanix.cli.failures import Failure, sentence
 from oanix.client import Client
 from oanix.env import OanixEnv, state_folder
 from oanix.env.state import make_state
+from oanix.journal import JournalPlace
 from oanix.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ class Source:
     context: Context
     called: str
     state: str
+    journal: JournalPlace
 
 
 def source_of(recipe: str | None, directory: str | None) -> Source:
@@ -47,7 +56,7 @@ def source_of(recipe: str | None, directory: str | None) -> Source:
     if recipe is not None:
         lines, context = read(recipe)
         called = "standard input" if recipe == "-" else os.path.abspath(recipe)
-        return Source(lines, context, called, state)
+        return Source(lines, context, called, state, JournalPlace.of_recipe(state, called))
     if directory == "":
         # As from a variable that is not set: what is not named must not be served.
         raise click.UsageError("the directory is empty; write . for this one")
@@ -56,7 +65,8 @@ def source_of(recipe: str | None, directory: str | None) -> Source:
         what = "is no directory" if os.path.lexists(directory) else "does not exist"
         raise Failure(f"{directory} {what}", "make it, or correct the path", os.EX_NOINPUT)
     called = os.path.abspath(directory)
-    return Source(place(default_lines(called, state)), Context(called), called, state)
+    journal = JournalPlace.of_workspace(state, workspace_state(state, called))
+    return Source(place(default_lines(called, state)), Context(called), called, state, journal)
 
 
 def key_of(source: Source, *, ask: bool) -> "Key | None":
@@ -108,7 +118,7 @@ async def opened(recipe: str | None, directory: str | None) -> AsyncIterator[Cli
     source = source_of(recipe, directory)
     async with OanixEnv.open(
         source.lines, source.context, state=source.state, patience_s=PATIENCE_S,
-        key=key_of(source, ask=False),
+        key=key_of(source, ask=False), journal=source.journal,
     ) as env:  # fmt: skip
         yield Client(env.namespace, _user())
 

@@ -1,5 +1,6 @@
 """OanixEnv: a namespace with everything that makes it live."""
 
+import itertools
 import logging
 import os
 import time
@@ -28,6 +29,7 @@ from oanix.env.state import (
     try_lock,
     try_lock_directory,
 )
+from oanix.journal import Journal, JournalPlace
 from oanix.namespace import Namespace
 from oanix.recipe import Placed, parse
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from oanix.service import Service
 
 log = logging.getLogger(__name__)
+
+JOURNALS_MAX = 100
+"""Servers of one recipe that can run at once, each with a journal of its own."""
 
 
 @frozen(kw_only=True)
@@ -55,12 +60,14 @@ def _none() -> int:
 class OanixEnv:
     """A namespace, its state folder and its services, which run for as long as it is open.
 
-    operations: how many operations there were so far, as the door counts them.
+    operations: how many operations there were so far, as the door counts them. journal: what
+    records them, if anything does.
     """
 
     namespace: Namespace
     state: str
     operations: Callable[[], int] = _none
+    journal: Journal | None = None
     _since: float = field(factory=time.time)
 
     @classmethod
@@ -74,15 +81,18 @@ class OanixEnv:
         serving: Serving | None = None,
         patience_s: float = 0.0,
         key: "Key | None" = None,
+        journal: JournalPlace | None = None,
     ) -> AsyncIterator["OanixEnv"]:
         """Build a namespace and run its services for as long as the block.
 
-        key: what unlocks the vault of the state folder; without it, secrets stay locked. Only with
-        `serving` is it listed in the registry. The parts of the state folder that the recipe names
-        are locked: Busy (EAGAIN) is raised when another server holds one, after `patience_s` when
-        that server will soon end. Other errors are OSError: RecipeError, and what a service says
-        when it starts. However the block is left, every service is stopped, the last mounted
-        first, and every lock is free.
+        key: what unlocks the vault of the state folder; without it, secrets stay locked. journal:
+        where to record what is done, if anywhere; without `serving`, only when something is. Only
+        with `serving` is it listed in the registry.
+
+        The parts of the state folder that the recipe names are locked: Busy (EAGAIN) is raised when
+        another server holds one, after `patience_s` when that server will soon end. Other errors
+        are OSError: RecipeError, and what a service says when it starts. However the block is left,
+        every service is stopped, the last mounted first, and every lock is free.
         """
         state = state or state_folder()
         make_state(state)
@@ -92,6 +102,10 @@ class OanixEnv:
             vault = locks.enter_context(await _vault(state, key)) if uses_secrets(lines) else None
             env = cls(build(lines, context, vault=vault), state)
             async with AsyncExitStack() as running:
+                if journal is not None:
+                    kept = _journal(journal, vault, quiet=serving is None)
+                    env.journal = await running.enter_async_context(kept)
+                    env.journal.observe(env.namespace)
                 for service in _in_order(env.namespace):
                     await running.enter_async_context(service.running())
                 if serving is None:
@@ -114,6 +128,8 @@ class OanixEnv:
             recipe=self.namespace.recipe(),
             operations=self.operations(),
             log=serving.log,
+            journal=self.journal.folder if self.journal else "",
+            journal_warning=self.journal.status().get("warning", "") if self.journal else "",
             services=self.services(),
         )
 
@@ -143,6 +159,25 @@ async def _vault(state: str, key: "Key | None") -> "AbstractContextManager[Vault
         vault.close()
         raise
     return closing(vault)
+
+
+@asynccontextmanager
+async def _journal(
+    place: JournalPlace, vault: "Vault | None", *, quiet: bool
+) -> AsyncIterator[Journal]:
+    # Several servers of one recipe have journals beside each other.
+    key = partial(vault.authenticator, "journal") if vault is not None else None
+    async with AsyncExitStack() as running:
+        for number in itertools.count(1):
+            at = place.beside(number)
+            journal = Journal(at.folder, at.anchor, key=key, quiet=quiet)
+            try:
+                await running.enter_async_context(journal.running())
+                break
+            except BlockingIOError:
+                if number == JOURNALS_MAX:
+                    raise
+        yield journal
 
 
 def _in_order(namespace: Namespace) -> "list[Service]":

@@ -38,7 +38,10 @@ class ServiceStatus:
 
 @frozen(kw_only=True)
 class Run:
-    """A server that runs. since is in seconds since the epoch; log is "" in the foreground."""
+    """A server that runs. since is in seconds since the epoch; log is "" in the foreground.
+
+    journal: the folder of its journal, and what is wrong with that.
+    """
 
     pid: int
     mountpoint: str
@@ -48,12 +51,15 @@ class Run:
     recipe: str = ""
     operations: int = 0
     log: str = ""
+    journal: str = ""
+    journal_warning: str = ""
     services: list[ServiceStatus] = field(factory=list)
 
     @property
     def warnings(self) -> list[str]:
-        """List the warnings of all services."""
-        return [f"{s.name}: {s.warning}" for s in self.services if s.warning]
+        """List the warnings of all services, and of the journal."""
+        found = [f"{s.name}: {s.warning}" for s in self.services if s.warning]
+        return [*found, self.journal_warning] if self.journal_warning else found
 
 
 class Registration:

@@ -45,12 +45,19 @@ class Journal:
         anchor: str,
         *,
         key: KeySource | None = None,
+        quiet: bool = False,
         limits: Limits | None = None,
         now: Callable[[], float] = time.time,
         queue_max: int = QUEUE_MAX,
     ) -> None:
-        """Make the journal of a folder, whose head is kept in the file `anchor` too."""
+        """Make the journal of a folder, whose head is kept in the file `anchor` too.
+
+        quiet: a start at which nothing happens leaves no record.
+        """
+        self.folder = folder
         self._key = key
+        self._quiet = quiet
+        self._withheld: list[Entry] = []
         self._writer = Writer(folder, anchor, limits or Limits(), now)
         self._now = now
         self._queue_max = queue_max
@@ -162,6 +169,10 @@ class Journal:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
     def _keep(self, entry: Entry) -> None:
+        if self._quiet:
+            self._quiet = False
+            self._queue += self._withheld
+            self._wake.set()
         queue = self._queue
         waiting = len(queue)
         if waiting >= self._queue_max:
@@ -174,5 +185,8 @@ class Journal:
             self._many.set()
 
     def _note(self, op: str, detail: str = "") -> None:
+        if self._quiet:
+            self._withheld.append(note(self._now(), op, detail))
+            return
         self._queue.append(note(self._now(), op, detail))
         self._wake.set()

@@ -69,7 +69,7 @@ def test_every_service_can_be_built_and_says_which_it_is(folder: Path) -> None:
 
 
 def test_ws_needs_the_rules_of_http(folder: Path) -> None:
-    with pytest.raises(RecipeError, match="r:1:7: .*mount http on a line before it"):
+    with pytest.raises(RecipeError, match=r"r:1:7: .*mount http on a line before it"):
         built(folder, "mount ws /ws", "mount http /http")
 
 
