@@ -5,7 +5,7 @@ which they were made, so that none made in a wider one can be used in a narrower
 """
 
 import stat as modes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oanix.caller import Caller
 from oanix.errors import Missing
@@ -25,6 +25,10 @@ from oanix.stat import Stat
 if TYPE_CHECKING:
     from oanix.namespace import Namespace
     from oanix.services.http.service import HttpFs
+
+
+BLOCK: Final = 1 << 19
+"""What programs are told to read at once (`st_blksize`): each read is a request to the server."""
 
 
 class View:
@@ -57,7 +61,7 @@ class View:
         made = self._made
         return Stat(
             mode, 2 if modes.S_ISDIR(mode) else 1, self._owner.uid, self._owner.gid,
-            st_size=size, st_atime_ns=made, st_mtime_ns=made, st_ctime_ns=made,
+            st_size=size, st_blksize=BLOCK, st_atime_ns=made, st_mtime_ns=made, st_ctime_ns=made,
         )  # fmt: skip
 
     # Asking --------------------------------------------------------------------------------------
