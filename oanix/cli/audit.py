@@ -144,7 +144,7 @@ def show(
     out, tail = Out(), Tail(place.folder)
     if not as_json:
         out.line(
-            f"{'TIME':19}  {'WHO':20}  {'OP':9}  {'RESULT':7}  {'READ':>9}  {'WRITTEN':>9}  PATH"
+            f"{'TIME':19}  {'WHO':20}  {'OP':9}  {'RESULT':12}  {'READ':>9}  {'WRITTEN':>9}  PATH"
         )
     for line in _following(tail) if follow else (line for _, line in tail):
         record = parse(line)
@@ -216,7 +216,7 @@ def _row(record: dict[str, object]) -> str:
         path += f"  ({escape(', '.join(told).rstrip('; '))})"
     return (
         f"{_local(str(record.get('time', ''))):19}  {_who(record.get('who')):20}  "
-        f"{record.get('op', ''):9}  {record.get('result', ''):7}  "
+        f"{record.get('op', ''):9}  {record.get('result', ''):12}  "
         f"{record.get('read', ''):>9}  {record.get('written', ''):>9}  {path.lstrip()}"
     )
 
