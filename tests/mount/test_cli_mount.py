@@ -92,7 +92,7 @@ def test_a_mount_in_the_foreground_ends_by_unmount(oanix: Oanix, mnt: Path) -> N
 
 
 def test_a_daemon_is_usable_when_its_command_returns(oanix: Oanix, mounted: Path) -> None:
-    assert sorted(os.listdir(mounted)) == ["dev", "dist", "logs", "proc", "workspace"]
+    assert sorted(os.listdir(mounted)) == ["cap", "dev", "dist", "logs", "proc", "workspace"]
     (mounted / "workspace" / "new").write_text("new")
     assert (oanix.here / "new").read_text() == "new"
 
@@ -134,7 +134,9 @@ def test_ps_tells_what_is_served(oanix: Oanix, mounted: Path) -> None:
     assert (run["mountpoint"], run["serves"]) == (str(mounted), str(oanix.here))
     assert "mount dev /dev" in run["recipe"]
     assert Path(run["log"]).is_file()
-    assert {service["name"] for service in run["services"]} == {"workspace", "logs", "dev", "proc"}
+    assert {service["name"] for service in run["services"]} == {
+        "workspace", "logs", "dev", "proc", "http", "ws", "secrets",
+    }  # fmt: skip
 
 
 def test_a_second_server_of_the_directory_is_refused(
