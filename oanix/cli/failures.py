@@ -9,6 +9,7 @@ import click
 
 from oanix.cli.output import escape
 from oanix.env import Busy
+from oanix.errors import Denied
 from oanix.recipe import RecipeError
 
 FAILED: Final = 1
@@ -61,8 +62,11 @@ def tell(error: BaseException) -> tuple[list[str], int]:
         if error.subgroup(KeyboardInterrupt):
             return [], INTERRUPTED
         # Several at once: each says its own, and the first decides.
-        told = [tell(one) for one in error.exceptions]
-        return [line for lines, _ in told for line in lines][:4], told[0][1]
+        each = [tell(one) for one in error.exceptions]
+        return [line for lines, _ in each for line in lines][:4], each[0][1]
+    if isinstance(error, Denied):
+        told = [f"oanix: {escape(sentence(error))}", f"  refused by {escape(error.rule)}"]
+        return [*told, f"  what would allow it: {escape(error.remedy)}"], FAILED
     if isinstance(error, OSError) and error.errno:
         return [f"oanix: {escape(sentence(error))}"], _code(error)
     said = f": {error}" if str(error) else ""

@@ -10,6 +10,7 @@ import pytest
 from oanix.cli.failures import Failed, Failure, tell
 from oanix.env import Busy
 from oanix.env.state import Holder
+from oanix.errors import Denied
 from oanix.recipe import RecipeError
 from tests.commands import Oanix
 
@@ -103,3 +104,17 @@ def test_a_state_folder_that_cannot_be_used_is_named(oanix: Oanix, tmp_path: Pat
         assert done.returncode == 1
         assert says in done.stderr
         assert b"OANIX_STATE" in done.stderr
+
+
+def test_a_refusal_by_a_rule_names_it_and_what_would_allow_it() -> None:
+    error = Denied("GET x is refused: no", what="GET x", rule="policy line 2: deny *",
+                   remedy="allow GET x")  # fmt: skip
+    error.filename = "/cap/http/get/x"
+    assert tell(ExceptionGroup("one", [error])) == (
+        [
+            "oanix: /cap/http/get/x: GET x is refused: no",
+            "  refused by policy line 2: deny *",
+            "  what would allow it: allow GET x",
+        ],
+        1,
+    )
