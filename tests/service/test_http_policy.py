@@ -68,6 +68,29 @@ async def test_what_is_collected_takes_effect_when_it_is_closed() -> None:
         assert (await web.text("/policy")).endswith("deny *\n")
 
 
+async def test_an_editor_that_truncates_after_its_open_replaces_the_rules() -> None:
+    async with http(OPEN) as web:
+        file = await web.open("/policy", os.O_WRONLY)
+        file.file.truncate(file.caller, 0)
+        await file.write("# mine\n" + OPEN)
+        file.close()
+        assert await web.text("/policy") == "# mine\n" + OPEN
+        file = await web.open("/policy", os.O_WRONLY)
+        file.file.truncate(file.caller, 0)
+        file.close()
+        assert await web.text("/policy") == "# mine\n" + OPEN
+
+
+async def test_what_was_added_cannot_be_truncated_away() -> None:
+    async with http(OPEN) as web:
+        file = await web.open("/policy", os.O_WRONLY)
+        await file.write("deny *\n")
+        with refused(errno.EINVAL, "open it with >"):
+            file.file.truncate(file.caller, 0)
+        file.close()
+        assert (await web.text("/policy")).endswith("deny *\n")
+
+
 async def test_a_bad_line_changes_nothing_at_all() -> None:
     async with http(OPEN) as web:
         before = await web.text("/policy")

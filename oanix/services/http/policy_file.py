@@ -6,7 +6,9 @@ and with a release, which nobody waits for. So what was collected takes effect a
 as long as that can only narrow: the first rules of a list never allow what the whole denies.
 """
 
+import errno
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from oanix import path as paths
@@ -47,7 +49,9 @@ class PolicyHandler(Handler):
             return _Collecting(opening, _Narrowing(self._view, opening), before)
         if opening.flags & os.O_TRUNC:
             return _Collecting(opening, book.replace, before)
-        return _Adding(opening, book, before)
+        return _Undecided(
+            _Adding(opening, book, before), partial(_Collecting, opening, book.replace, before)
+        )
 
     def _shown(self, opening: Opening) -> bytes:
         book = self._view.service.book
@@ -60,6 +64,44 @@ class PolicyHandler(Handler):
             text += f"{OURS}and narrowed by {layer.name}:\n"
             text += "".join(f"{OURS}    {rule.text}\n" for rule in layer.rules.rules)
         return paths.encode(text)
+
+
+class _Undecided(Handle):
+    """An open file that adds lines, until it is truncated before the first: then it collects.
+
+    Some editors (vim) open without O_TRUNC and truncate then what they replace.
+    """
+
+    def __init__(self, adding: "_Adding", collecting: "Callable[[], _Collecting]") -> None:
+        self._now: _PolicyHandle = adding
+        self._adding = adding
+        self._collecting = collecting
+
+    def truncate(self, size: int) -> None:
+        """Empty it. Raises OSError EINVAL for another size, and once a line was added."""
+        self._now.truncate(size)
+        if self._now is not self._adding:
+            return
+        if self._adding.began:
+            raise fault(
+                errno.EINVAL, "what was added counts already; to replace the rules, open it with >"
+            )
+        self._now = self._collecting()
+
+    def try_read(self, size: int, offset: int) -> bytes:
+        return self._now.try_read(size, offset)
+
+    def try_write(self, data: bytes, offset: int) -> int:
+        return self._now.try_write(data, offset)
+
+    def ready(self, wake: object) -> int:
+        return self._now.ready(wake)
+
+    def flush(self) -> None:
+        self._now.flush()
+
+    def close(self) -> None:
+        self._now.close()
 
 
 class _Narrowing:
@@ -102,6 +144,11 @@ class _Adding(_PolicyHandle):
         super().__init__(opening, self._add, before)
         self._book = book
         self._count = 0
+
+    @property
+    def began(self) -> bool:
+        """Whether anything was written."""
+        return bool(self._count or self._half)
 
     def _add(self, line: str, opening: Opening) -> bool:
         self._count += 1
