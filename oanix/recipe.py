@@ -227,6 +227,13 @@ def _words(content: str, source: str, number: int) -> list[Word]:
     return words
 
 
+def no_option(word: str) -> str:
+    """Say what may stand behind the paths of a mount or bind."""
+    if word in ("ro", "append", "rw"):
+        return f"{word!r} stands before the options; write {word} OPTION=VALUE"
+    return f"{word!r} is no option; write ro, append or OPTION=VALUE"
+
+
 class _MakeError(Protocol):
     def __call__(self, sentence: str, at: int) -> RecipeError: ...
 
@@ -354,10 +361,7 @@ class _Reader:
         while self.at < len(self.words):
             name, equals, value = self.words[self.at][0].partition("=")
             if not equals or not name:
-                raise self.error(
-                    f"{self.words[self.at][0]!r} is no option; write ro, append or OPTION=VALUE",
-                    self.at,
-                )
+                raise self.error(no_option(self.words[self.at][0]), self.at)
             if name in options:
                 raise self.error(f"the option {name!r} is given twice", self.at)
             options[name] = value

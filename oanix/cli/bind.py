@@ -4,7 +4,7 @@ import click
 
 from oanix.cli.complete import mountpoints
 from oanix.cli.live import change, checked, find_mount
-from oanix.recipe import Bind, Unmount
+from oanix.recipe import Bind, Unmount, no_option
 from oanix.table import Access
 
 BIND_EPILOG = """\b
@@ -55,7 +55,7 @@ def _rights(words: tuple[str, ...]) -> tuple[Access, dict[str, str]]:
         if not number and word in ("ro", "append", "rw"):
             access = Access(word)
         elif not equals or not name:
-            raise click.UsageError(f"{word!r} is no option; write ro, append or OPTION=VALUE")
+            raise click.UsageError(no_option(word))
         elif name in options:
             raise click.UsageError(f"the option {name!r} is given twice")
         else:

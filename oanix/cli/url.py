@@ -1,5 +1,7 @@
 """`oanix url`: where an address of the web is found in the tree."""
 
+import shlex
+
 import click
 
 from oanix.cli.failures import Failure
@@ -27,12 +29,18 @@ def url(url: str, at: str, decode: bool, as_json: bool) -> None:
     if decode:
         found, path = _decoded(url), url
     else:
-        found, path = str(Url.parse(url)), f"{at.rstrip('/')}/{to_tree(url)}"
+        found, path = _parsed(url), f"{at.rstrip('/')}/{to_tree(url)}"
     out = Out()
     if as_json:
         out.json({"url": found, **json_name("path", path)})
     else:
         out.line(found if decode else path)
+
+
+def _parsed(url: str) -> str:
+    if "/get/" in url and "://" not in url:
+        raise Failure(f"{url} is a path", f"oanix url --decode {shlex.quote(url)}")
+    return str(Url.parse(url))
 
 
 def _decoded(path: str) -> str:

@@ -407,3 +407,14 @@ def test_a_path_that_is_encoded_very_often_is_read_in_time() -> None:
     assert not _allows("allow https://a/x/**", f"https://a/x/{often}2e./y")
     assert not _allows("deny https://a/x/**\nallow *", f"https://a/y/.{often}2e/x/z")
     assert time.process_time() - began < 10
+
+
+def test_what_narrows_the_policy_is_named_as_no_rule_can_change_it() -> None:
+    policy = _policy("allow *")
+    layer = Layer.of_options({"methods": "GET"})
+    ask = Ask("POST", Url.parse("https://a/"))
+    verdict = policy.judge(ask, [layer])
+    assert "mount option methods=GET leaves it out" in verdict.sentence
+    assert verdict.remedy == "another mount or namespace, without mount option methods=GET"
+    listed = policy.judge(Ask("GET", ask.url), [Layer.of_options({"hosts": "b"})])
+    assert "hosts=b" in listed.remedy

@@ -110,7 +110,7 @@ def test_a_service_and_its_argument_are_told_apart() -> None:
         ("mount mem /a rx", "1:14", "'rx' is no option; write ro, append or OPTION=VALUE"),
         ("mount mem /a ro =1", "1:17", "'=1' is no option"),
         ("mount mem /a k=1 k=2", "1:18", "the option 'k' is given twice"),
-        ("mount mem /a k=1 ro", "1:18", "'ro' is no option"),
+        ("mount mem /a k=1 ro", "1:18", "'ro' stands before the options; write ro OPTION=VALUE"),
         ("bind /a", "1:8", "TARGET is missing; write: bind [-b|-a] [-c] SOURCE TARGET"),
         ("bind -x /a /b", "1:6", "'-x' is no flag; write -b or -a, and -c"),
         ("bind -ab /a /b", "1:6", "'-ab' is no flag"),

@@ -55,3 +55,9 @@ def test_help_has_examples() -> None:
     shown = _run("--help").stdout
     assert "Examples:" in shown
     assert "--decode" in shown
+
+
+def test_a_path_that_is_given_for_a_url_is_told_from_one() -> None:
+    with pytest.raises(Failure, match="is a path") as caught:
+        _run("/m/get/https/h/a%2Fb?c d")
+    assert caught.value.remedy == "oanix url --decode '/m/get/https/h/a%2Fb?c d'"

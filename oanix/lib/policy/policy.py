@@ -56,8 +56,9 @@ class Layer:
 class Verdict:
     """What a policy says to one request.
 
-    rule: the rule that decided, with its layer and line. remedy: a rule that, put first in that
-    layer, allows the request as far as that layer goes. buckets: what the request counts against.
+    rule: the rule that decided, with its layer and line. remedy: a rule that, put first in the
+    policy, allows the request as far as that goes; or what narrows the policy too far. buckets:
+    what the request counts against.
     """
 
     ask: Ask
@@ -90,9 +91,10 @@ class Policy:
                 rule = layer.rules.first(ask, narrowing=not base)
             except TooCostly:
                 reason = "the path is too long for so many rules with wildcards"
-                return _refused(ask, layer, None, reason)
+                return _refused(ask, layer, None, reason, base=base)
             if layer.rules.rules and (rule is None or not rule.allow):
-                return _refused(ask, layer, rule, _why_none(ask, base=base))
+                reason = _why_none(ask, None if base else layer)
+                return _refused(ask, layer, rule, reason, base=base)
             if base and rule is None and (reason := _never_public(ask)):
                 return _refused(ask, layer, None, reason)
             applied.append((layer, rule))
@@ -117,7 +119,9 @@ class Policy:
             f"{named}, and no rule names it: {_shown(ask)} is refused",
             what=_shown(ask),
             rule=_name(layer, rule),
-            remedy=_remedy(ask, rule, address=address),
+            remedy=_remedy(ask, rule, address=address)
+            if layer is verdict.applied[0][0]
+            else _wider(layer),
         )
 
     def denied(self, ask: Ask, verdict: Verdict) -> Denied:
@@ -131,7 +135,8 @@ def _allowed(ask: Ask, applied: Sequence[tuple[Layer, Rule | None]]) -> Verdict:
     for number, (layer, rule) in enumerate(applied):
         grant = _narrowed(grant, rule, base=not number)
         if rule is not None and not may_know(ask, grant):
-            return _refused(ask, layer, rule, "the rule leaves out the address of the host")
+            reason = "the rule leaves out the address of the host"
+            return _refused(ask, layer, rule, reason, base=not number)
     return Verdict(
         ask,
         allowed=True,
@@ -155,7 +160,9 @@ def _narrowed(grant: Grant, rule: Rule | None, *, base: bool) -> Grant:
     return rule.grant if base else grant.within(rule.grant)
 
 
-def _refused(ask: Ask, layer: Layer, rule: Rule | None, reason: str) -> Verdict:
+def _refused(
+    ask: Ask, layer: Layer, rule: Rule | None, reason: str, *, base: bool = True
+) -> Verdict:
     named = _name(layer, rule)
     said = f"{named} says so" if rule is not None and not rule.allow else reason
     return Verdict(
@@ -163,13 +170,18 @@ def _refused(ask: Ask, layer: Layer, rule: Rule | None, reason: str) -> Verdict:
         allowed=False,
         rule=named,
         sentence=f"{_shown(ask)} is refused: {said}",
-        remedy=_remedy(ask, rule if rule is not None and rule.allow else None),
+        remedy=_remedy(ask, rule if rule is not None and rule.allow else None)
+        if base
+        else _wider(layer),
         applied=((layer, rule),),
     )
 
 
-def _why_none(ask: Ask, *, base: bool) -> str:
-    if base and (reason := _never_public(ask)):
+def _why_none(ask: Ask, layer: Layer | None) -> str:
+    """Say why nothing allows this. layer: what narrows the policy, None for the policy itself."""
+    if layer is not None:
+        return f"{layer.name} leaves it out, which no rule of the policy can change"
+    if reason := _never_public(ask):
         return reason
     return "no rule allows it, and there are rules"
 
@@ -181,6 +193,10 @@ def _never_public(ask: Ask) -> str:
     if may_know(ask, Grant()):
         return ""
     return f"{refuse_address(ask.to.known[0], Grant())}, and no rule names it"
+
+
+def _wider(layer: Layer) -> str:
+    return f"another mount or namespace, without {layer.name}"
 
 
 def _name(layer: Layer, rule: Rule | None) -> str:

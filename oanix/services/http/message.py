@@ -21,6 +21,9 @@ from oanix.services.http.fields import (
     timeout_of,
 )
 
+SHORTEST: Final = '{"url": "https://…"}'
+"""A request that can be sent, for the sentences that say what to write."""
+
 
 @frozen
 class Message:
@@ -41,7 +44,7 @@ def parse(line: bytes) -> Message:
     if unknown is not None:
         raise _wrong(f"{unknown[:40]!r} is no key of a request; known: {', '.join(_KEYS)}")
     if "url" not in found:
-        raise _wrong('a request has at least {"url": "https://…"}')
+        raise _wrong(f"a request has at least {SHORTEST}")
     headers = _headers(found.get("headers", {}))
     body = _body(found)
     if "json" in found and find(headers, "content-type") is None:
@@ -65,10 +68,11 @@ def _object(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _wrong("the request is nested too deeply") from None
     except ValueError as error:
-        hint = "; a request is one line: write it with jq -c" if line.strip() in b"{[" else ""
-        raise _wrong(f"the request is no JSON ({error}){hint}") from None
+        torn = line.strip() in b"{["
+        write = "a request is one line: write it with jq -c" if torn else f"write {SHORTEST}"
+        raise _wrong(f"the request is no JSON ({error}); {write}") from None
     if not isinstance(found, dict):
-        raise _wrong('a request is a JSON object: {"url": "https://…"}')
+        raise _wrong(f"a request is a JSON object: {SHORTEST}")
     return found
 
 
