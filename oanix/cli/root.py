@@ -4,7 +4,6 @@ import importlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 import click
@@ -107,6 +106,9 @@ def _complain(error: BaseException, *, debug: bool) -> int:
 
 
 def _version() -> str:
+    # It takes longer to load than most commands run.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("oanix")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Keys: what encrypts a vault, and how its key is kept. The one importer of `cryptography`.
+"""Keys: what encrypts a vault, and how its key is kept.
 
 A vault has one random data key. Values are sealed with AES-256-GCM (RFC 5116) under a key derived
 from it (HKDF, RFC 5869), together with texts that they are bound to. The data key itself is stored
@@ -14,11 +14,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from attrs import field, frozen
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from oanix.errors import fault
 
@@ -57,11 +52,11 @@ NO_COST: Final = Cost(0, 0, 0)
 class DataKey:
     """The random key of a vault: it seals, opens and derives, and is never given out."""
 
-    __slots__ = ("_cipher", "_raw")
+    __slots__ = ("_raw", "_values")
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._cipher = AESGCM(_derive(raw, "values"))
+        self._values = _derive(raw, "values")
 
     @classmethod
     def make(cls, randomness: Randomness = os.urandom) -> "DataKey":
@@ -71,14 +66,14 @@ class DataKey:
     def seal(self, plain: bytes, *bound: str, randomness: Randomness = os.urandom) -> bytes:
         """Encrypt a value, so that it opens with the same texts alone."""
         nonce = randomness(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, plain, _joined(bound))
+        return nonce + _encrypt(self._values, nonce, plain, bound)
 
     def open(self, sealed: bytes, *bound: str) -> bytes:
         """Decrypt a value. Raises OSError EIO when it, or what it is bound to, was changed."""
-        try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _joined(bound))
-        except (InvalidTag, ValueError):
-            raise fault(errno.EIO, "it was changed outside this program") from None
+        plain = _decrypt(self._values, sealed, bound)
+        if plain is None:
+            raise fault(errno.EIO, "it was changed outside this program")
+        return plain
 
     def authenticator(self, label: str) -> Callable[[bytes], bytes]:
         """Give HMAC-SHA-256 under a key of this label's own."""
@@ -92,7 +87,7 @@ class DataKey:
     def wrap(self, by: bytes, *bound: str, randomness: Randomness = os.urandom) -> bytes:
         """Encrypt the data key itself."""
         nonce = randomness(NONCE_BYTES)
-        return nonce + AESGCM(by).encrypt(nonce, self._raw, _joined(bound))
+        return nonce + _encrypt(by, nonce, self._raw, bound)
 
 
 @frozen
@@ -110,11 +105,8 @@ class Kept:
 
     def unwrap(self, by: bytes) -> DataKey | None:
         """Decrypt the data key; None when this is not the key, or the record was changed."""
-        nonce, sealed = self.wrapped[:NONCE_BYTES], self.wrapped[NONCE_BYTES:]
-        try:
-            return DataKey(AESGCM(by).decrypt(nonce, sealed, _joined(self._bound)))
-        except (InvalidTag, ValueError):
-            return None
+        raw = _decrypt(by, self.wrapped, self._bound)
+        return None if raw is None else DataKey(raw)
 
     @property
     def _bound(self) -> tuple[str, ...]:
@@ -181,9 +173,11 @@ class Passphrase:
     def _stretched(self, salt: str, cost: Cost) -> bytes:
         # One text, however a keyboard or a file spells its accents.
         text = unicodedata.normalize("NFC", self._text).encode("utf-8", "surrogateescape")
-        stretch = Scrypt(_salt(salt), KEY_BYTES, cost.n, cost.r, cost.p)
+        raw_salt = _salt(salt)
+        from oanix.lib.vault import cipher
+
         try:
-            return stretch.derive(text)
+            return cipher.stretch(text, raw_salt, KEY_BYTES, n=cost.n, r=cost.r, p=cost.p)
         except MemoryError:
             need = 128 * cost.n * cost.r >> 20
             raise fault(errno.ENOMEM, f"a passphrase takes {need} MiB of memory to check") from None
@@ -197,7 +191,21 @@ def _salt(text: str) -> bytes:
 
 
 def _derive(raw: bytes, label: str) -> bytes:
-    return HKDF(SHA256(), KEY_BYTES, None, f"oanix vault: {label}".encode()).derive(raw)
+    from oanix.lib.vault import cipher
+
+    return cipher.derive(raw, f"oanix vault: {label}".encode(), KEY_BYTES)
+
+
+def _encrypt(key: bytes, nonce: bytes, plain: bytes, bound: tuple[str, ...]) -> bytes:
+    from oanix.lib.vault import cipher
+
+    return cipher.encrypt(key, nonce, plain, _joined(bound))
+
+
+def _decrypt(key: bytes, sealed: bytes, bound: tuple[str, ...]) -> bytes | None:
+    from oanix.lib.vault import cipher
+
+    return cipher.decrypt(key, sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _joined(bound))
 
 
 def _joined(bound: tuple[str, ...]) -> bytes:

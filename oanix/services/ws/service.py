@@ -14,13 +14,12 @@ import trio
 from oanix.bell import Bell
 from oanix.caller import Caller
 from oanix.errors import fault
-from oanix.kit import Conversation, Conversations, Folder, New, TableDirectory, Text
+from oanix.kit import Conversation, Conversations, Folder, New, Rows, TableDirectory, Text
 from oanix.lib.policy import Layer, Policy
 from oanix.lib.policy.narrowing import narrowings
 from oanix.lib.web import Web
 from oanix.node import Node
 from oanix.service import Service
-from oanix.services.ws import files
 
 if TYPE_CHECKING:
     from oanix.namespace import Namespace
@@ -67,7 +66,7 @@ class _Talks(Conversations):
     """The conversations of a view; their quota is that of the service's first view."""
 
     def __init__(self, view: View) -> None:
-        super().__init__(view.service, lambda made: files.rows(view, made))
+        super().__init__(view.service, lambda made: _rows(view, made))
         self._of = view.service
         self._view = view
 
@@ -91,6 +90,13 @@ class _Talks(Conversations):
         super().gone(talk)
         if not self.names():
             self._of.busy.discard(self._view)
+
+
+def _rows(view: View, made: Conversation) -> Rows:
+    # What speaks the protocol is loaded for the first conversation.
+    from oanix.services.ws.files import rows
+
+    return rows(view, made)
 
 
 class WsFs(Service):
