@@ -37,6 +37,13 @@ Examples:
   oanix audit verify --strict ~/project || echo 'somebody was there'"""
 
 DENIED = ("EACCES", "EPERM", "EROFS")
+OPS = (
+    *("create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "setattr"),
+    *("setxattr", "removexattr", "open", "close", "namespace"),
+    *("start", "stop", "lost", "recovered", "pruned", "broken"),
+)
+"""What `op` of a record may be (docs/man/journal.md)."""
+
 POLL_S = 0.2
 
 _DURATION = re.compile(r"([0-9]+)(s|m|h|d|w)")
@@ -138,9 +145,7 @@ def show(
     bytes that went through.
     """
     place = _place(directory, mountpoint, recipe)
-    wanted = Wanted(
-        _since(since) if since else "", tuple(ops.split(",")) if ops else (), glob or "", denied
-    )
+    wanted = Wanted(_since(since) if since else "", _ops(ops or ""), glob or "", denied)
     out, tail = Out(), Tail(place.folder)
     if not as_json:
         out.line(
@@ -154,6 +159,15 @@ def show(
                 out.write(shown)
             else:
                 sys.stdout.buffer.write(shown)
+
+
+def _ops(text: str) -> tuple[str, ...]:
+    """Read the operations that are wanted. Raises UsageError for one that no record has."""
+    found = tuple(text.split(",")) if text else ()
+    for op in found:
+        if op not in OPS:
+            raise click.UsageError(f"{op!r} is no operation; write {', '.join(OPS)}")
+    return found
 
 
 def _following(tail: Tail) -> Iterator[bytes]:

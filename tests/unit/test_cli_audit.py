@@ -102,6 +102,12 @@ def test_denied_takes_what_a_rule_a_mode_or_a_mount_refused() -> None:
     assert not takes({"result": "ENOENT"})
 
 
+@pytest.mark.parametrize("ops", ["read", "mkdir,", "MKDIR"])
+async def test_what_is_no_operation_is_told(kept: Kept, run: Run, oanix: Oanix, ops: str) -> None:
+    done = run("--op", ops, str(oanix.here))
+    assert (done.exit_code, "is no operation; write create" in done.output) == (2, True)
+
+
 @pytest.mark.parametrize("text", ["yesterday", "", "10y", "99999999999w", "2026-13-01"])
 async def test_what_is_no_time_is_told(kept: Kept, run: Run, oanix: Oanix, text: str) -> None:
     done = run("--since", text, str(oanix.here))
