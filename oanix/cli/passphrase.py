@@ -196,7 +196,7 @@ def read_file(path: str) -> str:
 def refused_by_server(error: OSError, kind: str, mountpoint: str) -> Failure:
     """Say why a server did not unlock: FUSE carries the number alone."""
     if error.errno == errno.EACCES and kind == PASSPHRASE:
-        return Failure("this is not the passphrase of the vault", code=os.EX_NOPERM)
+        return Failure("this is not the passphrase of the vault")
     return Failure(
         f"the server at {mountpoint} could not unlock its vault: {sentence(error)}",
         f"see why: cat {mountpoint}/dev/errstr",
