@@ -34,6 +34,8 @@ FLUSH_NS = 30 * 10**9
 REMEMBERED = 256
 """Values, replaced ones too, that were used in this process and are masked wherever they appear."""
 
+_PARTIAL = ("range", "request-range", "if-range")
+
 Infos = list[SecretInfo]
 Names = list[str]
 
@@ -270,7 +272,7 @@ class Vault:
         for secret in chosen.values():
             if secret.state != USABLE:
                 raise unusable(secret, method, url)
-        headers = tuple(pair for pair in headers if pair[0].lower() not in ("range", "if-range"))
+        headers = tuple(pair for pair in headers if pair[0].lower() not in _PARTIAL)
         for secret in chosen.values():
             assert secret.rule is not None
             url, headers = secret.rule.template.apply(secret.value, url, headers)

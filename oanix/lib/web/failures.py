@@ -1,6 +1,8 @@
 """Failures: what the transport raises, as the errno and the sentence that a user gets."""
 
 import errno
+import re
+from typing import Final
 
 import h2.errors
 import h2.events
@@ -18,6 +20,8 @@ TRANSPORT = (
     OSError,
 )
 """What the transport may raise; anything else is a defect."""
+
+_QUOTED: Final = re.compile(r"\W*\b(?:bytearray\()?b['\"].*", re.DOTALL)
 
 
 def failure(error: Exception, host: str, *, answered: bool = False) -> OSError:
@@ -50,7 +54,15 @@ def _protocol(error: object, host: str) -> OSError:
         return fault(errno.EMSGSIZE, f"the headers of the answer of {host} are too long")
     if "without sending complete message body" in str(error):
         return fault(errno.EPROTO, f"{host} ended the connection in the middle of the body")
-    return fault(errno.EPROTO, f"{host} does not speak HTTP as it should: {str(error)[:200]}")
+    return fault(errno.EPROTO, f"{host} does not speak HTTP as it should: {unquoted(error)}")
+
+
+def unquoted(error: object) -> str:
+    """Say what a library complains of, without the bytes that it repeats of what the peer sent.
+
+    They may hold a secret, and neither a part of one nor its Python spelling could be masked.
+    """
+    return _QUOTED.sub("", str(error))[:200]
 
 
 def may_repeat(error: Exception) -> bool:

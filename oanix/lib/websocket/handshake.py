@@ -38,6 +38,7 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
+_QUOTED = re.compile(r"\W*\b(?:bytearray\()?b['\"].*", re.DOTALL)
 _OWN = {"host", "connection", "upgrade", "content-length", "transfer-encoding"}
 _ONCE = ("host", "sec-websocket-key", "sec-websocket-version", "upgrade", "origin")
 
@@ -148,7 +149,7 @@ async def ask(
         handshake.receive_data(head)
         event = next(handshake.events(), None)
     except (ProtocolError, ValueError) as error:
-        raise fault(errno.EPROTO, f"the server answered no WebSocket: {error}") from error
+        raise fault(errno.EPROTO, f"the server answered no WebSocket: {_said(error)}") from error
     if isinstance(event, RejectConnection):
         raise Refused(event.status_code, _refused(event))
     if not isinstance(event, AcceptConnection):
@@ -157,11 +158,17 @@ async def ask(
     return Opened(event.extensions, event.subprotocol, answered, rest)
 
 
+def _said(error: Exception) -> str:
+    # Not the bytes of the answer, which the library repeats in a spelling that nobody could mask.
+    return _QUOTED.sub("", str(error))
+
+
 def _refused(event: RejectConnection) -> str:
     sentence = f"the server answered {event.status_code}{_phrase(event.status_code)}"
     place = dict(_decoded(event.headers)).get("location")
     if place is not None and 300 <= event.status_code < 400:
-        sentence += f" and names {place[:200]!r}; a WebSocket follows no redirect: write that url"
+        # Whole: what is cut could not be searched for a secret any more.
+        sentence += f" and names {place}; a WebSocket follows no redirect: write that url"
     return sentence
 
 
