@@ -6,7 +6,7 @@ is the system's. Nothing is kept of a request with a secret, with an Authorizati
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from email.utils import formatdate
 from typing import Final
 from uuid import UUID, uuid4
@@ -35,7 +35,7 @@ _OVERHEAD: Final = 1024
 class _Stored:
     """One answer that is kept: the body as it came over the wire."""
 
-    key: str
+    key: Hashable
     entry: hishel.Entry
     reason: str
     version: str
@@ -112,7 +112,7 @@ class Visit:
     """
 
     cache: "Cache"
-    key: str
+    key: Hashable
     method: str
     state: hishel.CacheMiss | hishel.NeedRevalidation | None
     headers: Headers
@@ -168,11 +168,14 @@ class Cache:
         """How many bytes are kept."""
         return self._size
 
-    def visit(self, who: str, method: str, url: str, headers: Headers) -> Visit | None:
-        """Look up a request; None for one that the cache has nothing to do with."""
+    def visit(self, who: Hashable, method: str, url: str, headers: Headers) -> Visit | None:
+        """Look up a request; None for one that the cache has nothing to do with.
+
+        who: whose answers; two that differ share none.
+        """
         if any(name.lower() in _BYPASS for name, _ in headers):
             return None
-        key = f"{who} {url}"
+        key = (who, url)
         known = [stored for stored in self._stored.values() if stored.key == key]
         request = hishel.Request(method, url, _rich(headers))
         state = hishel.IdleClient(options=_OPTIONS).next(
@@ -190,7 +193,7 @@ class Cache:
         )
         return Visit(self, key, method, state, (*headers, *conditions))
 
-    def find(self, key: str, identity: UUID) -> _Stored | None:
+    def find(self, key: Hashable, identity: UUID) -> _Stored | None:
         """Give what is kept; it may be gone since it was looked up."""
         return self._stored.get(identity)
 
@@ -211,7 +214,7 @@ class Cache:
         while self._size > self._bound:
             self._size -= self._stored.popitem(last=False)[1].size
 
-    def update(self, key: str, entries: list[hishel.Entry]) -> None:
+    def update(self, key: Hashable, entries: list[hishel.Entry]) -> None:
         """Take over the headers of a revalidation."""
         for entry in entries:
             if (stored := self._stored.get(entry.id)) is not None:
@@ -219,7 +222,7 @@ class Cache:
                 stored.entry = entry
                 self._size += stored.size
 
-    def drop(self, key: str, identities: list[UUID]) -> None:
+    def drop(self, key: Hashable, identities: list[UUID]) -> None:
         """Forget answers."""
         for identity in identities:
             if (stored := self._stored.pop(identity, None)) is not None:

@@ -60,7 +60,7 @@ class Web:
         self._context = ssl_context or httpcore2.default_ssl_context()
         self._dialer = Dialer(resolver or SystemResolver(), limits.connect_s)
         self._pools = Pools(self._dialer, self._context, limits.keepalive_s, limits.in_all)
-        self._slots = Slots(limits.per_origin, limits.in_all, limits.queue_s)
+        self._slots = Slots(limits.per_origin, limits.in_all, limits.queue_s, limits.per_asker)
         self._hops = Hops(
             policy=policy,
             vault=vault,

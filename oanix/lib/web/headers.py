@@ -28,6 +28,12 @@ OF_THE_BODY: Final = frozenset(
 )  # fmt: skip
 """Headers that go with a body that is dropped (RFC 9110, section 15.4)."""
 
+OVERRIDES: Final = frozenset(
+    ("x-http-method-override", "x-http-method", "x-method-override", "x-original-url",
+     "x-rewrite-url")
+)  # fmt: skip
+"""Headers with which some servers do another request than the one that the rules have judged."""
+
 REFUSED_METHODS: Final = frozenset(("CONNECT", "TRACE", "TRACK"))
 
 
@@ -60,6 +66,12 @@ def check_headers(headers: Headers, url: Url, body: Body | None, limits: WebLimi
         lower = name.lower()
         if lower in OURS:
             raise fault(errno.EINVAL, f"the header {name} belongs to the connection: leave it out")
+        if lower in OVERRIDES:
+            raise fault(
+                errno.EINVAL,
+                f"the header {name} would ask for something else than the rules see; write that"
+                " method, or that url",
+            )
         if lower == "host":
             _check_host(value, url)
         elif lower == "content-length":
@@ -105,7 +117,7 @@ def outgoing(request: Request, *, masked: bool) -> Headers:
     """
     headers = request.headers
     if masked:
-        headers = without(headers, ("range", "if-range", "accept-encoding"))
+        headers = without(headers, ("range", "request-range", "if-range", "accept-encoding"))
     added = []
     if find(headers, "user-agent") is None:
         added.append(("User-Agent", "oanix"))

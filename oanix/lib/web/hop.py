@@ -23,7 +23,7 @@ from oanix.lib.web.answer import Answer
 from oanix.lib.web.connect import Refused
 from oanix.lib.web.decode import can_decode
 from oanix.lib.web.failures import TRANSPORT, failure, may_repeat
-from oanix.lib.web.headers import find, on_the_wire, outgoing
+from oanix.lib.web.headers import on_the_wire, outgoing
 from oanix.lib.web.log import Entry, who
 from oanix.lib.web.model import Asker, Body, Connected, Headers, Request, WebLimits
 from oanix.lib.web.pools import Pools
@@ -157,8 +157,10 @@ class Hops:
         trip.entry = entry
         try:
             await self.turn(verdict, trip.headers_by)
-            slot = await self.slots.take(request.url.origin)
+            slot = await self.slots.take(who(trip.asker.caller), request.url.origin)
             try:
+                verdict = self._still(verdict, trip.asker, entry, downgraded=trip.downgraded)
+                trip.narrow(verdict)
                 sending = self._attach(request, mask)
                 entry.mask = mask = sending.mask
                 return await self._attempts(trip, verdict, sending, slot, entry)
@@ -184,6 +186,19 @@ class Hops:
             )
         await trio.sleep(wait)
 
+    def _still(
+        self, verdict: Verdict, asker: Asker, entry: Entry, *, downgraded: bool = False
+    ) -> Verdict:
+        """Judge again after a wait, as the rules may be others by now. Raises Denied."""
+        now = self.policy.judge(verdict.ask, asker.layers)
+        denied = None if now.allowed else self.policy.denied(now.ask, now)
+        if denied is None and downgraded:
+            denied = _downgrade(now)
+        if denied is not None:
+            entry.verdict, entry.rule = "deny", now.rule
+            raise denied
+        return now
+
     def _told(self, error: OSError, verdict: Verdict, entry: Entry) -> OSError:
         """Log a failure, and give the error that the asker gets."""
         told: OSError = error
@@ -202,6 +217,7 @@ class Hops:
         verdict, entry, mask = self.judge("GET", url, asker)
         try:
             await self.turn(verdict, math.inf)
+            verdict = self._still(verdict, asker, entry)
             sending = self._attach(request, mask)
             entry.mask = mask = sending.mask
             with trio.fail_after(self.limits.header_s):
@@ -233,10 +249,10 @@ class Hops:
     async def _attempts(
         self, trip: Trip, verdict: Verdict, sending: _Sending, slot: Slot, entry: Entry
     ) -> Arrival:
-        visit = self._visit(trip.asker, sending)
+        visit = self._visit(trip.asker, verdict, sending)
         if visit is not None and visit.answer is not None:
             entry.status = visit.answer.status
-            return Arrival(visit.answer, slot, entry, sending.mask)
+            return await self._checked(Arrival(visit.answer, slot, entry, sending.mask))
         for attempt in itertools.count():
             again = self.patience.allows(sending.method, sending.body, attempt)
             try:
@@ -258,18 +274,27 @@ class Hops:
                 wait = asked
                 await answer.drain()
                 entry.write()
-            # The next attempt is a request of its own for the log and for the rates.
+            # The next attempt is a request of its own for the log and for the rules.
             trip.entry = entry = evolve(entry, status=None, size=0)
             await trio.sleep(wait)
             await self.turn(verdict, trip.headers_by)
+            verdict = self._still(verdict, trip.asker, entry, downgraded=trip.downgraded)
+            trip.narrow(verdict)
         raise AssertionError("attempts have no end")
 
-    def _visit(self, asker: Asker, sending: _Sending) -> "Visit | None":
-        """Ask the cache, unless a secret is on the way: what is asked with one is kept nowhere."""
+    def _visit(self, asker: Asker, verdict: Verdict, sending: _Sending) -> "Visit | None":
+        """Ask the cache, unless a secret is on the way: what is asked with one is kept nowhere.
+
+        Under other addresses or in a narrower namespace an answer is another one: neither is given
+        what the other got, or has put there by headers that its server answers to.
+        """
         if self.cache is None or sending.secret:
             return None
         visit = self.cache.visit(
-            who(asker.caller), sending.method, str(sending.url), sending.headers
+            (who(asker.caller), asker.layers, verdict.grant),
+            sending.method,
+            str(sending.url),
+            sending.headers,
         )
         if visit is not None:
             sending.headers = visit.headers
@@ -281,10 +306,17 @@ class Hops:
     async def _checked(self, arrival: Arrival) -> Arrival:
         """Refuse an answer that cannot be searched for the secrets that it may hold."""
         answer = arrival.answer
-        hidden = answer.codings or (
-            answer.status == 206 and find(answer.headers, "content-encoding")
-        )
-        if arrival.mask.active and hidden and not can_decode(answer.codings or ["?"]):
+        if not arrival.mask.active:
+            return arrival
+        if answer.status == 206:
+            # Not asked for with Range, but servers know other ways (Request-Range, x-ms-range).
+            await arrival.refuse("EPROTO")
+            raise fault(
+                errno.EPROTO,
+                f"{answer.host} answers with a part of its body, so that a secret cut in two could"
+                " not be masked",
+            )
+        if not can_decode(answer.codings):
             await arrival.refuse("EPROTO")
             raise fault(
                 errno.EPROTO,

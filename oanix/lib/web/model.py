@@ -77,6 +77,7 @@ class WebLimits:
     connect_s: resolving and connecting. header_s: from there, and from the last piece of an upload,
     until the headers of the answer have come. idle_s: between two pieces of a body, except that of
     an event stream. queue_s: waiting for a turn, be it for a rate or for a free connection.
+    per_origin: exchanges of one asker with one origin; per_asker: of one with all; in_all: of all.
     """
 
     connect_s: float = 15.0
@@ -88,6 +89,7 @@ class WebLimits:
     retries: int = 2
     hops: int = 10
     per_origin: int = 8
+    per_asker: int = 32
     in_all: int = 64
     request_headers: int = 256
     request_header_bytes: int = 64 << 10

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from oanix.errors import fault
+from oanix.lib.web.headers import OVERRIDES
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -46,6 +47,12 @@ def header_of(name: str, value: str) -> tuple[str, str]:
         )
     if name.lower() in _OURS:
         raise fault(errno.EINVAL, f"{name} is set by the server alone; leave it out")
+    if name.lower() in OVERRIDES:
+        raise fault(
+            errno.EINVAL,
+            f"{name} would ask for something else than the rules see; write that method, or that"
+            " url",
+        )
     value = value.strip(" \t")
     if not _VALUE.fullmatch(value):
         raise fault(
