@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 AHEAD: Final = 64
 """Requests of one open file that wait for their turn."""
 
+UNREAD: Final = 1024
+"""Answers and errors of one open file that nobody has read, before no more is asked."""
+
 REQUEST_MAX: Final = 16 << 20
 ANSWER_MAX: Final = 16 << 20
 HELD_MAX: Final = 128 << 20
-"""Bytes of answers that all open files of a service hold."""
+"""Bytes of answers that all open files of a service hold, and as many of requests."""
 
 SMALL: Final = 65_536
 """What is read and written as JSON at once; more of it is a thread's work."""
@@ -36,18 +39,17 @@ CHUNK: Final = 1 << 18
 
 
 class Budget:
-    """How many bytes of answers are held, and may be."""
+    """How many bytes of one kind are held, and may be."""
 
-    def __init__(self, limit: int = HELD_MAX) -> None:
+    def __init__(self, limit: int = HELD_MAX, what: str = "answers wait to be read") -> None:
         self.held = 0
         self._limit = limit
+        self._what = what
 
     def take(self, size: int) -> None:
         """Count so many more. Raises OSError ENOBUFS."""
-        if self.held + size > self._limit:
-            raise fault(
-                errno.ENOBUFS, "too many answers wait to be read here; read or close some first"
-            )
+        if size > 0 and self.held + size > self._limit:
+            raise fault(errno.ENOBUFS, f"too many {self._what} here; read or close some first")
         self.held += size
 
     def give(self, size: int) -> None:
@@ -64,7 +66,7 @@ class Call(Handler):
         self._view = view
 
     async def open(self, opening: Opening) -> Handle:
-        return CallHandle(self._view, opening)
+        return CallHandle(self._view, opening, self._view.service.enter_call(opening.caller))
 
 
 class CallHandle(Handle):
@@ -73,11 +75,13 @@ class CallHandle(Handle):
     It can be sought in, so that buffered files of languages work, but offsets mean nothing.
     """
 
-    def __init__(self, view: "View", opening: Opening) -> None:
+    def __init__(self, view: "View", opening: Opening, leave: Callable[[], None]) -> None:
         self._view = view
+        self._leave = leave
         self._opening = opening
         self._half = bytearray()
-        self._asked: deque[Message] = deque()
+        self._asked: deque[tuple[Message, int]] = deque()
+        self._kept = 0
         self._answers: deque[bytes | Exception] = deque()
         self._rest = b""
         self._held = 0
@@ -91,7 +95,7 @@ class CallHandle(Handle):
         if self._turn.locked() or len(self._half) + len(data) > SMALL:
             return WOULD_BLOCK
         lines = self._lines(data)
-        self._ask([message.parse(line) for line in lines])
+        self._ask(lines, [message.parse(line) for line in lines])
         return len(data)
 
     async def write(self, data: bytes, offset: int) -> int:
@@ -99,7 +103,7 @@ class CallHandle(Handle):
         async with self._turn:
             for line in (lines := self._lines(data)):
                 self._check_size(len(line))
-            self._ask(await self._parsed(lines))
+            self._ask(lines, await self._parsed(lines))
         return len(data)
 
     def _lines(self, data: bytes) -> list[bytes]:
@@ -108,9 +112,30 @@ class CallHandle(Handle):
         if lines:
             lines[0] = bytes(self._half) + lines[0]
             self._half.clear()
-        self._check_size(len(self._half) + len(half))
-        self._half += half
-        return [line for line in lines if line.strip()]
+        try:
+            self._check_size(len(self._half) + len(half))
+            self._half += half
+            self._count()
+            asked = [line for line in lines if line.strip()]
+            # Before they are parsed, which takes longer than to write them.
+            self._check_room(len(asked))
+        except OSError:
+            self._half.clear()
+            self._count()
+            raise
+        return asked
+
+    def _count(self) -> None:
+        # Requests are held too: half a line, and those that wait for their turn.
+        size = len(self._half) + sum(size for _, size in self._asked)
+        self._view.service.requests.take(size - self._kept)
+        self._kept = size
+
+    def _check_room(self, more: int) -> None:
+        if more and len(self._asked) + more > AHEAD:
+            raise fault(errno.EAGAIN, f"{AHEAD} requests wait already; read their answers first")
+        if more and len(self._answers) >= UNREAD:
+            raise fault(errno.EAGAIN, f"{UNREAD} answers wait to be read; read them first")
 
     def _check_size(self, size: int) -> None:
         if size > REQUEST_MAX:
@@ -127,10 +152,16 @@ class CallHandle(Handle):
             return parse()
         return await trio.to_thread.run_sync(parse, limiter=self._view.service.limiter)
 
-    def _ask(self, messages: list[Message]) -> None:
-        if len(self._asked) + len(messages) > AHEAD:
-            raise fault(errno.EAGAIN, f"{AHEAD} requests wait already; read their answers first")
-        self._asked.extend(messages)
+    def _ask(self, lines: list[bytes], messages: list[Message]) -> None:
+        self._check_room(len(messages))
+        before = len(self._asked)
+        self._asked.extend(zip(messages, map(len, lines), strict=True))
+        try:
+            self._count()
+        except OSError:
+            while len(self._asked) > before:
+                self._asked.pop()
+            raise
         if self._asked and self._work is None:
             self._work = trio.CancelScope()
             self._view.service.start(self._answer_all, self._work)
@@ -142,7 +173,7 @@ class CallHandle(Handle):
             with scope:
                 while self._asked:
                     # Kept in line until it is answered: a reader sees that it is under way.
-                    self._put(await self._outcome(self._asked[0]))
+                    self._put(await self._outcome(self._asked[0][0]))
         finally:
             self._work = None
             self._bell.ring()
@@ -161,6 +192,7 @@ class CallHandle(Handle):
 
     def _put(self, outcome: bytes | Exception) -> None:
         self._asked.popleft()
+        self._count()
         if isinstance(outcome, bytes):
             try:
                 self._view.service.budget.take(len(outcome))
@@ -205,7 +237,8 @@ class CallHandle(Handle):
         if self._half:
             if self._turn.locked() or len(self._half) > SMALL:
                 return WOULD_BLOCK
-            self._ask([message.parse(line) for line in self._lines(b"\n")])
+            lines = self._lines(b"\n")
+            self._ask(lines, [message.parse(line) for line in lines])
         if self._answers:
             outcome = self._answers.popleft()
             if isinstance(outcome, Exception):
@@ -242,4 +275,8 @@ class CallHandle(Handle):
             self._work.cancel()
         self._view.service.budget.give(self._held)
         self._held = 0
+        self._asked.clear()
+        self._half.clear()
+        self._count()
         self._bell.forget(self)
+        self._leave()

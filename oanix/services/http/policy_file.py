@@ -16,12 +16,16 @@ from oanix.errors import fault
 from oanix.kit import Handler, Opening, Snapshot
 from oanix.kit.lines import LinesHandle
 from oanix.lib.policy import Layer, Rules
-from oanix.lib.policy.narrowing import narrow
+from oanix.lib.policy.narrowing import narrow, narrowings
+from oanix.lib.policy.rules import RULES_MAX, TEXT_MAX
 from oanix.node import READABLE, WRITABLE, Handle
 from oanix.services.http.rule_book import OURS, RuleBook, check_line
 
+LAYERS_MAX = 16
+"""How often a namespace is narrowed by a policy of its own: each is asked for each request."""
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from oanix.services.http.view import View
 
@@ -114,11 +118,22 @@ class _Narrowing:
 
     def __call__(self, text: str) -> None:
         rules = Rules.parse(text)
-        if self._layer is not None:
+        before = self._layer.rules.rules if self._layer is not None else ()
+        if self._layer is not None and rules.rules[: len(before)] == before:
             self._layer.rules = rules
         elif rules.rules:
+            # Another list than before, as after a truncation: what counted goes on to.
+            _check_count(self._view, self._kept)
             self._layer = Layer(rules, "this namespace's policy")
             narrow(self._view.service.policy, self._kept, self._layer)
+
+
+def _check_count(view: "View", kept: "dict[Hashable, object]") -> None:
+    if len(narrowings(view.service.policy, kept)) >= LAYERS_MAX:
+        raise fault(
+            errno.ENOSPC,
+            f"a namespace is narrowed at most {LAYERS_MAX} times; write all rules at once",
+        )
 
 
 class _PolicyHandle(LinesHandle):
@@ -172,6 +187,7 @@ class _Collecting(_PolicyHandle):
         super().__init__(opening, self._collect, before)
         self._commit = commit
         self._lines: list[str] = []
+        self._size = 0
         self._rules = 0
         self._done = 0
         self._refused: OSError | None = None
@@ -183,6 +199,12 @@ class _Collecting(_PolicyHandle):
             )
         try:
             self._rules += check_line(line, len(self._lines) + 1)
+            self._size += len(line) + 1
+            if self._size > TEXT_MAX or self._rules > RULES_MAX:
+                raise fault(
+                    errno.EFBIG,
+                    f"a policy has at most {TEXT_MAX} characters and {RULES_MAX} rules",
+                )
         except OSError as error:
             self._refused = error
             raise
@@ -192,7 +214,7 @@ class _Collecting(_PolicyHandle):
     def truncate(self, size: int) -> None:
         super().truncate(size)
         self._lines.clear()
-        self._rules = self._done = 0
+        self._size = self._rules = self._done = 0
 
     def flush(self) -> None:
         """Put the rules in place: whoever closes the file waits for this, and for its error."""

@@ -90,6 +90,7 @@ class HttpFs(Service):
         self.policy: Policy = self.web.policy
         self.book = RuleBook(self.policy, folder)
         self.budget = Budget()
+        self.requests = Budget(what="requests wait to be sent")
         self.limiter = trio.CapacityLimiter(THREADS)
         self.talk_quota = Quota(
             QUOTA,
@@ -97,6 +98,7 @@ class HttpFs(Service):
             f" {IDLE_S:g} s after the last close of its files",
         )
         self._get_quota = Quota(QUOTA, "files under get open; close some")
+        self._call_quota = Quota(QUOTA, "times call open; close some")
         self._views: WeakSet[View] = WeakSet()
         self.busy: set[View] = set()
         self._bell = Bell()
@@ -170,6 +172,11 @@ class HttpFs(Service):
         """Count a file under `get`; gives what counts it out. Raises OSError EMFILE."""
         self._get_quota.hold(caller)
         return lambda: self._get_quota.drop(caller)
+
+    def enter_call(self, caller: Caller) -> Callable[[], None]:
+        """Count an open `call`; gives what counts it out. Raises OSError EMFILE."""
+        self._call_quota.hold(caller)
+        return lambda: self._call_quota.drop(caller)
 
     def let_go(self, source: Source) -> None:
         """Close what was read to its length: with its end, a moment later, a connection is kept."""

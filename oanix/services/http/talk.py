@@ -62,6 +62,7 @@ class Talk:
         self.body: Body | None = None
         self.bell = Bell()
         self._layers: tuple[Layer, ...] = ()
+        self._used = False
         self._work: trio.CancelScope | None = None
         self._began = 0.0
         self._elapsed: float | None = None
@@ -71,9 +72,23 @@ class Talk:
 
     def note(self, opening: Opening) -> None:
         """Learn through which namespace it is used: all of them narrow what it may ask."""
+        self._used = True
         for layer in self.view.layers_of(opening.namespace):
             if layer not in self._layers:
                 self._layers += (layer,)
+
+    def check_narrow(self, opening: Opening) -> None:
+        """Refuse to show it in a namespace that is narrower than those that have used it.
+
+        Their answers, and the headers they send, are what it may not ask for. Raises EACCES.
+        """
+        if self._used and any(
+            layer not in self._layers for layer in self.view.layers_of(opening.namespace)
+        ):
+            raise fault(
+                errno.EACCES,
+                "this conversation was used under wider rules than those here; read `new` again",
+            )
 
     @property
     def under_way(self) -> bool:
@@ -112,6 +127,8 @@ class Talk:
     def new_upload(self, opening: Opening, *, afresh: bool) -> Upload:
         """Give the body that is to be written. Raises OSError EBUSY while another one is sent."""
         upload = self.upload
+        if self.under_way:
+            self.check_narrow(opening)
         if upload is not None and not upload.complete and not (afresh and upload.written):
             return upload
         self.change(opening)

@@ -134,6 +134,8 @@ class _HeadersFile(Handler):
 
     async def open(self, opening: Opening) -> Handle:
         talk = self._talk
+        if opening.reads:
+            talk.check_narrow(opening)
         if not opening.writes:
             return await self._shown.open(opening)
         if opening.flags & os.O_TRUNC:
@@ -222,6 +224,7 @@ class _Response(Handler):
         talk = self._talk
         if talk.state is State.IDLE:
             talk.start(opening, whole=True)
+        talk.check_narrow(opening)
         _, body = await talk.answer()
         talk.readers += 1
         return BodyHandle(body, talk.left)
@@ -238,5 +241,6 @@ class _ResponseHeaders(Handler):
     async def open(self, opening: Opening) -> Handle:
         if self._talk.state is State.IDLE:
             return Snapshot(b"", opening.file)
+        self._talk.check_narrow(opening)
         exchange, _ = await self._talk.answer()
         return Snapshot(paths.encode(_lines(exchange.headers)), opening.file)

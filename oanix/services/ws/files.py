@@ -103,6 +103,7 @@ class _Out(Handler):
         self._talk = talk
 
     async def open(self, opening: Opening) -> Handle:
+        self._talk.check_narrow(opening)
         if self._talk.state is not State.CLOSED:
             await self._talk.connected(opening)
         return _OutHandle(self._talk)

@@ -34,8 +34,20 @@ log = logging.getLogger(__name__)
 KEPT_BYTES = 65_536
 """Lines that nobody has read, in bytes, before the socket is not read any more."""
 
+PARCELS_MAX = 256
+PARCELS_BYTES = 4 << 20
+"""What waits to be sent by one connection, in messages and characters."""
+
 HEADERS_MAX = 64
 HEADER_BYTES_MAX = 16_384
+
+
+SENTENCE_MAX = 400
+
+
+def _told(masked: str) -> str:
+    # What a server says, as one line of bounded length: cut behind the mask, not before it.
+    return "".join(c if c.isprintable() else "?" for c in masked[:SENTENCE_MAX])
 
 
 class State(Enum):
@@ -56,6 +68,11 @@ class Parcel:
     begun: bool = False
     done: bool = False
     error: OSError | None = None
+
+    @property
+    def size(self) -> int:
+        """How much waits with it, about."""
+        return len(self.content) if isinstance(self.content, str | bytes) else 0
 
 
 class Talk:
@@ -91,6 +108,16 @@ class Talk:
         for layer in self.view.layers_of(opening.namespace):
             if layer not in self._layers:
                 self._layers += (layer,)
+
+    def check_narrow(self, opening: Opening) -> None:
+        """Refuse a connection that was made under wider rules than those here. Raises EACCES."""
+        layers = self.view.layers_of(opening.namespace)
+        made = self.state in (State.CONNECTING, State.OPEN, State.CLOSED)
+        if made and any(layer not in self._layers for layer in layers):
+            raise fault(
+                errno.EACCES,
+                "this connection was made under wider rules than those here; read `new` again",
+            )
 
     def change(self, opening: Opening) -> None:
         """Note that a setting changes. Raises OSError EBUSY, ENOENT."""
@@ -132,7 +159,7 @@ class Talk:
 
         Raises OSError: EINVAL, EPIPE, ENOENT, ESHUTDOWN.
         """
-        self.note(opening)
+        self.check_narrow(opening)
         if self.state in (State.CONNECTING, State.OPEN):
             return
         if self.state is State.CLOSED:
@@ -206,7 +233,7 @@ class Talk:
             )  # fmt: skip
         except OSError as error:
             raise fault(
-                error.errno or errno.EIO, made.mask.text(error.strerror or str(error))
+                error.errno or errno.EIO, _told(made.mask.text(error.strerror or str(error)))
             ) from None
         self._socket = socket
         self.state = State.OPEN
@@ -292,6 +319,9 @@ class Talk:
         """Hand something over to the sender. Raises OSError EPIPE."""
         if self.state is not State.OPEN or self._closing:
             raise self.gone()
+        size = parcel.size + sum(waiting.size for waiting in self._parcels)
+        if len(self._parcels) >= PARCELS_MAX or (self._parcels and size > PARCELS_BYTES):
+            raise fault(errno.EAGAIN, "the peer takes no more just now; try again")
         self._parcels.append(parcel)
         self.bell.ring()
 
