@@ -19,7 +19,10 @@ from oanix.node import (
 N = TypeVar("N", bound=Node)
 
 _REFUSALS: dict[type[Node], tuple[int, str]] = {
-    CanCreate: (errno.EROFS, "nothing can be made in this directory"),
+    CanCreate: (
+        errno.EROFS,
+        "nothing can be made in this directory; write to its files (sed -i would make another)",
+    ),
     CanRemove: (errno.EROFS, "nothing in this directory can be removed"),
     CanRename: (errno.EROFS, "nothing in this directory can be renamed"),
     CanLink: (errno.EPERM, "this service has no hard links"),

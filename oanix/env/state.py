@@ -40,7 +40,8 @@ def state_folder() -> str:
 def make_state(state: str) -> None:
     """Make the state folder, closed to other users.
 
-    Raises OSError: EPERM where others may write to it, and as mkdir(2).
+    Raises OSError: EPERM where others may write to it, EACCES or EROFS where this user may not, and
+    as mkdir(2).
     """
     try:
         os.makedirs(state, 0o700, exist_ok=True)
@@ -51,8 +52,19 @@ def make_state(state: str) -> None:
     except OSError as error:
         sentence = f"cannot make the state folder ({error.strerror}); set {VARIABLE} to another"
         raise fault(error.errno or errno.EIO, sentence, state) from error
-    mode = os.stat(state).st_mode
-    if mode & 0o022:
+    if not os.access(state, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(state).f_flag & os.ST_RDONLY else errno.EACCES
+        sentence = f"cannot write to the state folder ({os.strerror(number)}); set {VARIABLE}"
+        raise fault(number, f"{sentence} to another", state)
+    found = os.stat(state)
+    if found.st_uid not in (os.geteuid(), 0):
+        raise fault(
+            errno.EPERM,
+            f"the state folder belongs to user {found.st_uid}, who could change all in it;"
+            f" set {VARIABLE} to another",
+            state,
+        )
+    if found.st_mode & 0o022:
         raise fault(
             errno.EPERM,
             f"other users may write to the state folder; chmod 700 it, or set {VARIABLE}",

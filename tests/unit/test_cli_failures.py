@@ -118,3 +118,15 @@ def test_a_refusal_by_a_rule_names_it_and_what_would_allow_it() -> None:
         ],
         1,
     )
+
+
+@pytest.mark.slow
+def test_a_state_folder_that_is_read_only_is_told_with_the_remedy(
+    oanix: Oanix, tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir(0o555)
+    if os.access(tmp_path / "state", os.W_OK):
+        pytest.skip("no mode stops root")
+    done = Oanix(tmp_path / "state", oanix.here)("ls")
+    assert done.returncode == 1
+    assert b"cannot write to the state folder (Permission denied); set OANIX_STATE" in done.stderr
