@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 from attrs import frozen
+from click.shell_completion import CompletionItem
 
 from oanix.assembly import workspace_state
 from oanix.cli.complete import mountpoints
@@ -54,9 +55,20 @@ class _Audit(click.Group):
     """Takes what names no command of its own as the arguments of `show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)
         if not args or args[0] not in (*self.commands, "-h", "--help"):
             args = ["show", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands, and what `show` takes."""
+        found = super().shell_complete(ctx, incomplete)
+        with click.Context(show, parent=ctx) as showing:
+            for item in show.shell_complete(showing, incomplete):
+                if item.value not in [other.value for other in found]:
+                    found.append(item)
+        return found if incomplete.startswith("-") else [*found, CompletionItem(incomplete, "dir")]
 
 
 @click.group(cls=_Audit, short_help="Show what was done, and verify that record.", epilog=EPILOG)
@@ -75,7 +87,9 @@ def _takes_journal(command: Callable[..., None]) -> Callable[..., None]:
             "--mount", "mountpoint", metavar="M", shell_complete=mountpoints,
             help="The journal of what is mounted at M.",
         ),
-        click.argument("directory", metavar="[DIR]", required=False),
+        click.argument(
+            "directory", metavar="[DIR]", required=False, type=click.Path(file_okay=False)
+        ),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -101,7 +115,7 @@ def _place(directory: str | None, mountpoint: str | None, recipe: str | None) ->
     if not place.exists:
         raise Failure(
             f"{served} has no journal",
-            "it begins when it is mounted; each $OANIX_STATE has journals of its own",
+            "it begins when it is mounted or written to; each $OANIX_STATE has journals of its own",
             os.EX_NOINPUT,
         )
     return place

@@ -202,6 +202,15 @@ def test_a_shell_completes_commands(oanix: Oanix) -> None:
     assert completing().stdout == b"plain,unmount\nplain,unbind\n"
 
 
+def test_a_shell_completes_audit_with_its_commands_directories_and_options(oanix: Oanix) -> None:
+    def completed(words: str) -> bytes:
+        variables = {"_OANIX_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "2"}
+        return Oanix(oanix.state, oanix.here, variables)().stdout
+
+    assert completed("oanix audit ") == b"plain,show\nplain,verify\ndir,\n"
+    assert completed("oanix audit --den") == b"plain,--denied\n"
+
+
 def test_ps_of_nothing_is_empty(oanix: Oanix) -> None:
     assert oanix("ps").stdout == b""
     assert json.loads(oanix("ps", "--json").stdout) == []

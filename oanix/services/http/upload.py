@@ -91,7 +91,10 @@ class Upload:
         Raises OSError EINVAL for one that is gone, or ends before the length that was promised.
         """
         if self._broken or (self.sent and not self.replayable):
-            raise fault(errno.EINVAL, "this body is gone, it was sent in part; write it again")
+            raise fault(
+                errno.EINVAL,
+                "this body is gone, it was sent in part; write it again, or empty it (: > body)",
+            )
         if whole:
             self._check_length()
             self.complete = True
