@@ -387,3 +387,40 @@ async def test_a_name_that_rebinds_is_refused_at_the_door() -> None:
             await call.read()
         call.close()
         assert not web.server.accepted
+
+
+def _sent_on(head: bytes) -> bytes:
+    target = head.split(b" ")[1]
+    query = target.partition(b"?")[2]
+    place = b"http://b.test:%d/?" % 80 + query
+    return b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + place + b"\r\n\r\n"
+
+
+async def test_a_redirect_takes_no_secret_to_another_origin(tmp_path: Path) -> None:
+    """A server that redirects with the query it got would give the secret to whoever is there."""
+    vault = made(tmp_path)
+    async with serve() as server, asking(vault=vault) as web:
+
+        def sent_on(head: bytes) -> bytes:
+            there = server.url("/echo?", host="b.test").encode()
+            return _sent_on(head).replace(b"http://b.test:80/?", there)
+
+        async with raw_server(sent_on) as port:
+            rule = SecretRule.parse(f"* http://a.test:{port}/** query key={{}}")
+            vault.set("key", f"{SECRET}/+é".encode(), rule)
+            with refused(errno.EPROTO, "not taken there") as caught:
+                await web.send(f"http://a.test:{port}/?a=1")
+            assert not told(str(caught))
+            assert not server.asked
+    vault.close()
+
+
+async def test_a_part_that_is_asked_for_later_is_under_the_rules_of_then() -> None:
+    async with http() as web:
+        child = web.fork()
+        file = await child.open(web.tree("/parts/9000000"))
+        await file.read(10)
+        await child.write("/policy", "deny *\n")
+        with pytest.raises(Denied):
+            await file.read(10, 8_900_000)
+        file.close()

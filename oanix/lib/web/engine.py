@@ -156,6 +156,12 @@ class Web:
         target = location(arrival.answer.status, arrival.answer.headers, url)
         if target is None:
             return None
+        if target.origin != url.origin and _holds_secret(arrival, target):
+            raise fault(
+                errno.EPROTO,
+                f"{url.host} redirects to {target.origin} with a secret in the address, which is"
+                " not taken there",
+            )
         if not trip.left:
             raise fault(errno.ELOOP, f"too many redirects, the last to {target.masked()}")
         trip.downgraded = url.scheme == "https" and target.scheme == "http"
@@ -228,6 +234,12 @@ def _cache(size: int) -> "Cache | None":
     from oanix.lib.web.cache import Cache
 
     return Cache(size)
+
+
+def _holds_secret(arrival: Arrival, target: Url) -> bool:
+    # As it was sent and as it would be: a server may repeat what came in the query, or a header.
+    written = (str(target), names.find(arrival.answer.headers, "location") or "")
+    return any(arrival.mask.text(text) != text for text in written)
 
 
 def _shown(headers: Headers, mask: Mask, *, decoded: bool) -> Headers:

@@ -7,6 +7,7 @@ import errno
 import os
 import stat as modes
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -22,7 +23,7 @@ from oanix.stat import Stat
 
 if TYPE_CHECKING:
     from oanix.namespace import Namespace
-    from oanix.services.http.view import View
+    from oanix.services.http.view import HttpView
 
 SCHEMES: Final = ("http", "https")
 
@@ -44,7 +45,7 @@ class Place(Directory):
 
     caching = FOREVER
 
-    def __init__(self, view: "View", names: tuple[str, ...]) -> None:
+    def __init__(self, view: "HttpView", names: tuple[str, ...]) -> None:
         self.qid = view.service.next_qid()
         self.view = view
         self.names = names
@@ -108,7 +109,7 @@ class GetFile(SeesNamespace):
 
     waits = True
 
-    def __init__(self, view: "View", names: tuple[str, ...], url: Url) -> None:
+    def __init__(self, view: "HttpView", names: tuple[str, ...], url: Url) -> None:
         self.qid = view.service.next_qid()
         self.view = view
         self.names = names
@@ -131,7 +132,7 @@ class GetFile(SeesNamespace):
             raise fault(errno.ENOTDIR, "this is no directory")
         leave = self.view.service.enter(caller)
         try:
-            asked = _Asked(self.url, self.view, self.view.asker(namespace, caller))
+            asked = _Asked(self.url, self.view, partial(self.view.asker, namespace, caller))
             exchange = await asked.send()
             try:
                 check_status(exchange, self.url)
@@ -176,7 +177,7 @@ class _Asked:
 
     parts = False
 
-    def __init__(self, url: Url, view: "View", asker: Asker) -> None:
+    def __init__(self, url: Url, view: "HttpView", asker: Callable[[], Asker]) -> None:
         self._url = url
         self._view = view
         self._asker = asker
@@ -185,7 +186,7 @@ class _Asked:
 
     async def send(self, extra: Headers = ()) -> Exchange:
         request = Request("GET", self._url, (*IDENTITY, *extra))
-        return await self._view.service.web.send(request, self._asker)
+        return await self._view.service.web.send(request, self._asker())
 
     def of(self, exchange: Exchange) -> "_Asked | None":
         """Learn from the first answer; a body of unknown length is not asked for again."""
