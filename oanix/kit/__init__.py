@@ -20,16 +20,18 @@ A service declares rows of name, mode and handler; the kit answers for everythin
 
 Handlers: `Text` (a snapshot), `Value` (a snapshot that can be written), `Ctl` (commands), `Message`
 (one message a line), `Stream` (over a `Ring`), `New` (over `Conversations`), `Folder` (rows of its
-own). docs/writing-a-service.md builds a service with them, step by step.
+own). A service that the options of a mount narrow is a `ViewedService`.
+docs/writing-a-service.md builds a service with them, step by step.
 """
 
-from oanix.kit.conversation import Conversation, Conversations, New
+from oanix.kit.conversation import Conversation, Conversations, New, Quota
 from oanix.kit.file import Handler, Opening, Owner
 from oanix.kit.folder import Children, Folder, Row, Rows, TableDirectory
 from oanix.kit.lines import Ctl, Lines, Message, integer, no_argument
 from oanix.kit.service import TableService
 from oanix.kit.stream import Ring, Stream, StreamHandle
 from oanix.kit.text import Snapshot, Text, Value, facts
+from oanix.kit.views import View, ViewedService
 
 __all__ = [
     "Children",
@@ -43,6 +45,7 @@ __all__ = [
     "New",
     "Opening",
     "Owner",
+    "Quota",
     "Ring",
     "Row",
     "Rows",
@@ -53,6 +56,8 @@ __all__ = [
     "TableService",
     "Text",
     "Value",
+    "View",
+    "ViewedService",
     "facts",
     "integer",
     "no_argument",

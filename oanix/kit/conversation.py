@@ -34,6 +34,41 @@ def maker_key(caller: Caller) -> str:
     return f"job:{caller.job}" if caller.job else f"uid:{caller.uid}"
 
 
+class Quota:
+    """How many things of one kind a user or a job may have at a time.
+
+    sentence: what they are and how to have fewer; it goes on after "you have N ".
+    """
+
+    def __init__(self, limit: int, sentence: str) -> None:
+        self._limit = limit
+        self._sentence = sentence
+        self._held: Counter[str] = Counter()
+
+    def hold(self, caller: Caller) -> None:
+        """Count one more. Raises OSError EMFILE."""
+        key = maker_key(caller)
+        if self._held[key] >= self._limit:
+            raise fault(errno.EMFILE, f"you have {self._limit} {self._sentence}")
+        self._held[key] += 1
+
+    def drop(self, caller: Caller) -> None:
+        """Count one less."""
+        key = maker_key(caller)
+        self._held[key] -= 1
+        if self._held[key] <= 0:
+            del self._held[key]
+
+
+def talk_quota(limit: int = QUOTA, idle_s: float = IDLE_S) -> Quota:
+    """Make the quota of conversations."""
+    return Quota(
+        limit,
+        "conversations here; write close to the ctl of one, or wait"
+        f" {idle_s:g} s after the last close of its files",
+    )
+
+
 @define(eq=False)
 class Conversation:
     """One conversation. `at_end` is called when it ends, whoever ends it."""
@@ -106,21 +141,22 @@ class Conversations:
         service: Service,
         begin: Callable[[Conversation], Rows],
         *,
-        quota: int = QUOTA,
+        quota: int | Quota = QUOTA,
         idle_s: float = IDLE_S,
         within: Conversation | None = None,
+        bell: Bell | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
+        """Make none yet. quota and bell: those that others share, where somebody else runs them."""
         self.service = service
         self.idle_s = idle_s
         self.within = within
         self.clock = clock
         self._begin = begin
-        self._quota = quota
+        self._quota = talk_quota(quota, idle_s) if isinstance(quota, int) else quota
         self._numbers = itertools.count(1)
         self._live: dict[str, tuple[Conversation, TableDirectory]] = {}
-        self._held: Counter[str] = Counter()
-        self._bell: Bell = Bell() if within is None else within._among._bell
+        self._bell: Bell = bell or (Bell() if within is None else within._among._bell)
         self._directory: TableDirectory | None = None
         if within is not None:
             within.inner.append(self)
@@ -145,21 +181,11 @@ class Conversations:
 
     def hold(self, caller: Caller) -> None:
         """Count one for its maker, before it is made. Raises OSError EMFILE."""
-        key = maker_key(caller)
-        if self._held[key] >= self._quota:
-            raise fault(
-                errno.EMFILE,
-                f"you have {self._quota} conversations here; write close to the ctl of one, or wait"
-                f" {self.idle_s:g} s after the last close of its files",
-            )
-        self._held[key] += 1
+        self._quota.hold(caller)
 
     def drop(self, caller: Caller) -> None:
         """Count one less."""
-        key = maker_key(caller)
-        self._held[key] -= 1
-        if not self._held[key]:
-            del self._held[key]
+        self._quota.drop(caller)
 
     def start(self, caller: Caller) -> Conversation:
         """Make one that was counted, in use by whoever makes it."""

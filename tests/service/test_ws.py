@@ -289,7 +289,7 @@ async def test_the_end_of_a_conversation_closes_the_connection() -> None:
         talk = await ws.talk()
         out = await talk.open("out")
         assert ws.server.open == 1
-        ws.service.first.talks.end_all()
+        ws.service.end_all()
         assert await talk.read(out) == b""
         with trio.fail_after(5):
             while ws.server.open:

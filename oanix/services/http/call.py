@@ -19,7 +19,7 @@ from oanix.services.http import message
 from oanix.services.http.message import Message
 
 if TYPE_CHECKING:
-    from oanix.services.http.view import View
+    from oanix.services.http.view import HttpView
 
 AHEAD: Final = 64
 """Requests of one open file that wait for their turn."""
@@ -62,7 +62,7 @@ class Call(Handler):
 
     reads = writes = True
 
-    def __init__(self, view: "View") -> None:
+    def __init__(self, view: "HttpView") -> None:
         self._view = view
 
     async def open(self, opening: Opening) -> Handle:
@@ -75,7 +75,7 @@ class CallHandle(Handle):
     It can be sought in, so that buffered files of languages work, but offsets mean nothing.
     """
 
-    def __init__(self, view: "View", opening: Opening, leave: Callable[[], None]) -> None:
+    def __init__(self, view: "HttpView", opening: Opening, leave: Callable[[], None]) -> None:
         self._view = view
         self._leave = leave
         self._opening = opening

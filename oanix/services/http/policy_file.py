@@ -27,7 +27,7 @@ LAYERS_MAX = 16
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from oanix.services.http.view import View
+    from oanix.services.http.view import HttpView
 
 
 class PolicyHandler(Handler):
@@ -35,7 +35,7 @@ class PolicyHandler(Handler):
 
     reads = writes = True
 
-    def __init__(self, view: "View") -> None:
+    def __init__(self, view: "HttpView") -> None:
         self._view = view
         self._size = 0
 
@@ -111,7 +111,7 @@ class _Undecided(Handle):
 class _Narrowing:
     """The layer that one open file of a child's namespace adds."""
 
-    def __init__(self, view: "View", opening: Opening) -> None:
+    def __init__(self, view: "HttpView", opening: Opening) -> None:
         self._view = view
         self._kept = opening.namespace.layers
         self._layer: Layer | None = None
@@ -128,7 +128,7 @@ class _Narrowing:
             narrow(self._view.service.policy, self._kept, self._layer)
 
 
-def _check_count(view: "View", kept: "dict[Hashable, object]") -> None:
+def _check_count(view: "HttpView", kept: "dict[Hashable, object]") -> None:
     if len(narrowings(view.service.policy, kept)) >= LAYERS_MAX:
         raise fault(
             errno.ENOSPC,

@@ -1,33 +1,28 @@
 """The service: one engine, one policy, and the views of them."""
 
 import errno
-import inspect
 import logging
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar, TypeVarTuple
-from weakref import WeakSet
+from typing import ClassVar
 
 import trio
 
-from oanix.bell import Bell
 from oanix.caller import Caller
 from oanix.errors import fault
-from oanix.kit.conversation import IDLE_S, QUOTA
+from oanix.kit import Quota, ViewedService
+from oanix.kit.conversation import QUOTA
 from oanix.lib.policy import Layer, Policy
 from oanix.lib.policy.limits import parse_size
 from oanix.lib.vault import Vault
 from oanix.lib.web import Web
 from oanix.node import Node
-from oanix.service import Service
 from oanix.services.http.body import Source
 from oanix.services.http.call import Budget
-from oanix.services.http.quota import Quota
 from oanix.services.http.rule_book import RuleBook
-from oanix.services.http.view import View
+from oanix.services.http.view import HttpView
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +32,8 @@ LINGER_S = 1.0
 THREADS = 2
 """Threads that read and write large JSON."""
 
-Ts = TypeVarTuple("Ts")
 
-
-class HttpFs(Service):
+class HttpFs(ViewedService[Layer]):
     """The web, under the rules of `policy`.
 
     get/https/HOST/REST  one GET: cat it. REST is the rest of the URL, / as %2F, % as %25
@@ -83,54 +76,36 @@ class HttpFs(Service):
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         """Make it. folder: where `policy` is kept; without one it is kept in memory."""
-        super().__init__()
-        self.now = now
-        self.readme = inspect.cleandoc(type(self).__doc__ or "") + "\n"
+        super().__init__(now=now)
         self.web = Web(Policy(), vault=vault) if web is None else web
         self.policy: Policy = self.web.policy
         self.book = RuleBook(self.policy, folder)
         self.budget = Budget()
         self.requests = Budget(what="requests wait to be sent")
         self.limiter = trio.CapacityLimiter(THREADS)
-        self.talk_quota = Quota(
-            QUOTA,
-            "conversations here; write close to the ctl of one, or wait"
-            f" {IDLE_S:g} s after the last close of its files",
-        )
         self._get_quota = Quota(QUOTA, "files under get open; close some")
         self._call_quota = Quota(QUOTA, "times call open; close some")
-        self._views: WeakSet[View] = WeakSet()
-        self.busy: set[View] = set()
-        self._bell = Bell()
-        self._nursery: trio.Nursery | None = None
-        self.root = self._view(()).root
+        self.root = self.view(()).root
 
-    def _view(self, layers: tuple[Layer, ...]) -> View:
-        view = View(self, layers)
-        self._views.add(view)
-        return view
+    def make_view(self, layers: tuple[Layer, ...]) -> HttpView:
+        """Make a view."""
+        return HttpView(self, layers)
+
+    def layer_of(self, options: Mapping[str, str]) -> Layer:
+        """Make the rules of these options."""
+        return Layer.of_options(options)
 
     def narrow(self, node: Node, options: Mapping[str, str]) -> Node:
         """Give the node as seen under more rules. Raises OSError EINVAL."""
-        if any(option not in self.options for option in options):
-            return super().narrow(node, {o: v for o, v in options.items() if o not in self.options})
         rules = {option: value for option, value in options.items() if option != "cache"}
-        layer = Layer.of_options(rules)
+        narrowed = super().narrow(node, rules) if rules else node
         if "cache" in options:
             self._use_cache(node, options["cache"])
-        if not rules:
-            return node
-        for view in list(self._views):
-            names = view.path_of(node)
-            if names is not None:
-                return self._view((*view.layers, layer)).walk(names)
-        raise fault(
-            errno.EINVAL, "a conversation cannot be narrowed; narrow the directory it is made in"
-        )
+        return narrowed
 
     def _use_cache(self, node: Node, text: str) -> None:
         # It is one for all views, so no bind of one of them may choose it.
-        if node is not self.root or self._nursery is not None:
+        if node is not self.root or self.started:
             raise fault(errno.EINVAL, "cache= is an option of the mount itself, not of a bind")
         try:
             size = parse_size(text)
@@ -144,7 +119,7 @@ class HttpFs(Service):
         told = {key: str(value) for key, value in self.web.status().items()}
         told |= {
             "rules": str(rules),
-            "conversations": str(sum(len(view.talks.names()) for view in self._views)),
+            "conversations": str(self.conversations),
         }
         return told | ({"warning": self.book.warning} if self.book.warning else {})
 
@@ -153,20 +128,8 @@ class HttpFs(Service):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the engine, and end what is idle; leaving ends everything."""
-        async with self.web.running(), trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._expire)
-            try:
-                yield
-            finally:
-                self._nursery = None
-                nursery.cancel_scope.cancel()
-
-    def start(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
-        """Have a task run while the service does. Raises OSError ESHUTDOWN when it does not."""
-        if self._nursery is None:
-            raise fault(errno.ESHUTDOWN, "the service is not running")
-        self._nursery.start_soon(task, *args)
+        async with self.web.running(), super().running():
+            yield
 
     def enter(self, caller: Caller) -> Callable[[], None]:
         """Count a file under `get`; gives what counts it out. Raises OSError EMFILE."""
@@ -180,24 +143,10 @@ class HttpFs(Service):
 
     def let_go(self, source: Source) -> None:
         """Close what was read to its length: with its end, a moment later, a connection is kept."""
-        if self._nursery is None:
-            source.close()
+        if self.started:
+            self.start(_linger, source)
         else:
-            self._nursery.start_soon(_linger, source)
-
-    def look_after(self) -> None:
-        """Have the idle time of a conversation begin."""
-        self._bell.ring()
-
-    async def _expire(self) -> None:
-        try:
-            while True:
-                soonest = min((view.talks.expire() for view in list(self._views)), default=math.inf)
-                with trio.move_on_after(max(soonest - trio.current_time(), 0)):
-                    await self._bell.wait()
-        finally:
-            for view in list(self._views):
-                view.talks.end_all()
+            source.close()
 
 
 async def _linger(source: Source) -> None:

@@ -23,7 +23,7 @@ from oanix.services.http.upload import Upload
 if TYPE_CHECKING:
     from oanix.lib.policy import Layer
     from oanix.lib.url import Url
-    from oanix.services.http.view import View
+    from oanix.services.http.view import HttpView
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class State(Enum):
 class Talk:
     """A request and its answer."""
 
-    def __init__(self, view: "View", conversation: Conversation) -> None:
+    def __init__(self, view: "HttpView", conversation: Conversation) -> None:
         self.view = view
         self.conversation = conversation
         self.method: str | None = None

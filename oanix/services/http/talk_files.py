@@ -18,12 +18,12 @@ from oanix.services.http.upload import Upload
 
 if TYPE_CHECKING:
     from oanix.kit import Conversation
-    from oanix.services.http.view import View
+    from oanix.services.http.view import HttpView
 
 LENGTH_MAX = 1 << 62
 
 
-def rows(view: "View", conversation: "Conversation") -> Rows:
+def rows(view: "HttpView", conversation: "Conversation") -> Rows:
     """Begin a conversation."""
     talk = Talk(view, conversation)
     return (

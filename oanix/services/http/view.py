@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from oanix.caller import Caller
 from oanix.errors import Missing
-from oanix.kit import Conversation, Conversations, Folder, New, Owner, Rows, TableDirectory, Text
+from oanix.kit import Conversation, New, Owner, Rows, TableDirectory, Text, View
 from oanix.lib.policy import Layer
 from oanix.lib.policy.narrowing import narrowings
 from oanix.lib.web import Asker, Body, BytesBody, Exchange, Request
@@ -31,30 +31,30 @@ BLOCK: Final = 1 << 19
 """What programs are told to read at once (`st_blksize`): each read is a request to the server."""
 
 
-class View:
+class HttpView(View[Layer]):
     """One tree."""
 
+    service: "HttpFs"
+
     def __init__(self, service: "HttpFs", layers: tuple[Layer, ...] = ()) -> None:
-        self.service = service
-        self.layers = layers
-        self.talks = Talks(self)
+        super().__init__(service, layers)
         self.get = GetDirectory(self, ("get",))
         self._owner = Owner()
         self._made = service.now()
-        rows = self._rows()
-        self._names = [name for name, _, _ in rows]
-        self.root = TableDirectory(
-            service, Folder(rows, _Beside(self)), owner=self._owner, now=service.now
+        self.grow(
+            (
+                ("README", 0o444, Text(service.readme)),
+                ("call", 0o666, Call(self)),
+                ("new", 0o444, New(self.talks)),
+                ("policy", 0o644, PolicyHandler(self)),
+                ("log", 0o400, LogHandler(service.web.log)),
+            ),
+            _Beside(self),
         )
 
-    def _rows(self) -> Rows:
-        return (
-            ("README", 0o444, Text(self.service.readme)),
-            ("call", 0o666, Call(self)),
-            ("new", 0o444, New(self.talks)),
-            ("policy", 0o644, PolicyHandler(self)),
-            ("log", 0o444, LogHandler(self.service.web.log)),
-        )
+    def rows_of(self, talk: Conversation) -> Rows:
+        """Give the files of a conversation."""
+        return talk_files.rows(self, talk)
 
     def stat_of(self, mode: int, size: int = 0) -> Stat:
         """Give the attributes of a file or directory under `get`."""
@@ -92,11 +92,9 @@ class View:
 
     def path_of(self, node: Node) -> tuple[str, ...] | None:
         """Give the names that lead to a node of this view; None for another's."""
-        if node is self.root:
-            return ()
         if isinstance(node, Place | GetFile):
             return node.names if node.view is self else None
-        return next(((name,) for name in self._names if self.root.walk(name) is node), None)
+        return super().path_of(node)
 
     def walk(self, names: tuple[str, ...]) -> Node:
         """Find what these names lead to."""
@@ -111,7 +109,7 @@ class View:
 class _Beside:
     """What lies beside the rows of a view: `get`, and the conversations."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: HttpView) -> None:
         self._view = view
 
     def find(self, name: str) -> Node | None:
@@ -125,31 +123,3 @@ class _Beside:
     def placed(self, directory: TableDirectory) -> None:
         """Learn in which directory they are."""
         self._view.talks.placed(directory)
-
-
-class Talks(Conversations):
-    """The conversations of a view; quota and idle time are looked after by the service."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__(view.service, lambda made: talk_files.rows(view, made))
-        self._of = view.service
-        self._view = view
-
-    def hold(self, caller: Caller) -> None:
-        self._of.talk_quota.hold(caller)
-
-    def drop(self, caller: Caller) -> None:
-        self._of.talk_quota.drop(caller)
-
-    def idle(self) -> None:
-        self._of.look_after()
-
-    def start(self, caller: Caller) -> Conversation:
-        # A view that nobody sees any more stays until its conversations have ended.
-        self._of.busy.add(self._view)
-        return super().start(caller)
-
-    def gone(self, talk: Conversation) -> None:
-        super().gone(talk)
-        if not self.names():
-            self._of.busy.discard(self._view)

@@ -18,7 +18,7 @@ from oanix.services.ws.talk import Parcel, State, Talk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oanix.services.ws.service import View
+    from oanix.services.ws.service import WsView
 
 LINE_MAX = 2 << 20
 """Bytes of a line of `in`."""
@@ -27,7 +27,7 @@ BRIEF_S = 0.5
 """How long a write waits for the peer: less than a door's own patience."""
 
 
-def rows(view: "View", conversation: Conversation) -> Rows:
+def rows(view: "WsView", conversation: Conversation) -> Rows:
     """Begin a conversation."""
     talk = Talk(view, conversation)
     return (

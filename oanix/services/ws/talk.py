@@ -27,7 +27,7 @@ from oanix.services.ws.lines import to_line
 
 if TYPE_CHECKING:
     from oanix.lib.policy import Layer
-    from oanix.services.ws.service import View
+    from oanix.services.ws.service import WsView
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Parcel:
 class Talk:
     """A conversation, from its making to the end of its connection."""
 
-    def __init__(self, view: "View", conversation: Conversation) -> None:
+    def __init__(self, view: "WsView", conversation: Conversation) -> None:
         self.conversation = conversation
         self.view = view
         self.url: Url | None = None
