@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import (
@@ -100,6 +101,10 @@ class OanixEnv:
         with ExitStack() as locks:
             await _claim(locks, _Claims.of(lines, context, state), holder, patience_s)
             vault = locks.enter_context(await _vault(state, key)) if uses_secrets(lines) else None
+            if vault is not None and serving is not None:
+                # What a server that crashes leaves behind must not hold the values.
+                most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+                resource.setrlimit(resource.RLIMIT_CORE, (0, most))
             env = cls(build(lines, context, vault=vault), state)
             async with AsyncExitStack() as running:
                 if journal is not None:

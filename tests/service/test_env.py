@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from oanix.assembly import Context, default_lines, place
 from oanix.client import Client
 from oanix.env import Busy, OanixEnv, runs, state_folder
 from oanix.env.environment import Serving
-from oanix.recipe import Placed, RecipeError, parse
+from oanix.recipe import Mount, Placed, RecipeError, parse
 
 
 @pytest.fixture
@@ -70,6 +71,27 @@ async def test_a_state_folder_that_others_may_write_to_is_refused(
     with pytest.raises(PermissionError, match="chmod 700"):
         async with OanixEnv.open(*served, state=str(tmp_path / "open")):
             pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+async def test_a_state_folder_of_another_user_is_refused(
+    served: tuple[list[Placed], Context], tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir(0o755)
+    os.chown(tmp_path / "theirs", 1000, 1000)
+    with pytest.raises(PermissionError, match="belongs to user 1000"):
+        async with OanixEnv.open(*served, state=str(tmp_path / "theirs")):
+            pass
+
+
+async def test_a_server_that_may_hold_secrets_leaves_no_core_file(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    lines, state = place([Mount("secrets", "/secrets")]), str(tmp_path / "state")
+    try:
+        async with OanixEnv.open(lines, Context("/"), state=state, serving=serving()):
+            assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 def test_the_state_folder_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
