@@ -71,7 +71,7 @@ def mount(
     source = source_of(recipe, directory)
     parsed = _options([*options, *(["ro"] if ro else [])])
     mountpoint = _mountpoint(paths[-1], source)
-    plan = Plan(source, mountpoint, parsed, key=key_of(source, ask=True))
+    plan = Plan(source, mountpoint, parsed, key=key_of(source, ask=True, mountpoint=mountpoint))
     if not daemon:
         _log_to_stderr()
         _serve(plan, lambda: complain(f"oanix: {_mounted(plan)}; Ctrl-C unmounts"))

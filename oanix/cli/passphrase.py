@@ -67,7 +67,12 @@ def unlock_or_make(vault: Vault, file: str | None, keyring: Keyring = system_key
 
 
 def key_for_server(
-    vault: Vault, file: str | None = None, keyring: Keyring = system_keyring, *, ask: bool = True
+    vault: Vault,
+    file: str | None = None,
+    keyring: Keyring = system_keyring,
+    *,
+    ask: bool = True,
+    mountpoint: str = "MOUNTPOINT",
 ) -> Key | None:
     """Get the key of a vault before a server goes to the background; where that fails, warn once.
 
@@ -88,7 +93,7 @@ def key_for_server(
         said = sentence(error) if isinstance(error, OSError) else error.sentence
         complain(
             f"oanix: warning: the vault stays locked, {escape(said)}; requests that need a secret "
-            "fail until: oanix secret unlock MOUNTPOINT"
+            f"fail until: oanix secret unlock {escape(mountpoint)}"
         )
         return None
 

@@ -1,6 +1,7 @@
 """Source: which namespace a command is about, `-n RECIPE` or `-C DIR`, and how it is opened."""
 
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,7 +70,7 @@ def source_of(recipe: str | None, directory: str | None) -> Source:
     return Source(place(default_lines(called, state)), Context(called), called, state, journal)
 
 
-def key_of(source: Source, *, ask: bool) -> "Key | None":
+def key_of(source: Source, *, ask: bool, mountpoint: str = "") -> "Key | None":
     """Get the key of the vault, for a recipe that uses secrets; see `key_for_server`."""
     if not uses_secrets(source.lines):
         return None
@@ -78,7 +79,9 @@ def key_of(source: Source, *, ask: bool) -> "Key | None":
 
     make_state(source.state)
     with closing(open_vault()) as vault:
-        return key_for_server(vault, ask=ask)
+        return key_for_server(
+            vault, ask=ask, mountpoint=shlex.quote(mountpoint) if mountpoint else "MOUNTPOINT"
+        )
 
 
 def read(recipe: str) -> "tuple[list[Placed], Context]":

@@ -353,13 +353,14 @@ def test_a_server_that_cannot_unlock_warns_once_and_goes_on(
     key_for_server(vault, None, lambda: None)
     assert capsys.readouterr().err == ""
     made(tmp_path)
-    key_for_server(vault, None, lambda: None)
+    key_for_server(vault, None, lambda: None, mountpoint="/m")
     file.write_text("a wrong one\n")
     key_for_server(vault, str(file), lambda: None)
     key_for_server(vault, str(tmp_path / "missing"), lambda: None)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert "nobody can be asked for its passphrase" in lines[0]
+    assert lines[0].endswith("until: oanix secret unlock /m")
     assert "not the passphrase" in lines[1]
     assert "No such file" in lines[2]
     assert all(line.startswith("oanix: warning: the vault stays locked") for line in lines)
