@@ -34,6 +34,7 @@ _NEVER: Final = {
     "\\": "a path has no backslash; write /",
     "***": "three stars mean no more than two; write **",
 }
+_BEGINS_AS: Final = {"ws": "http", "wss": "https"}
 _PREFIX: Final = re.compile(r"/[0-9]{1,3}")
 _ENCODED: Final = re.compile(r"[^\x21-\x7e]|[\"<>^`{}]")
 
@@ -154,11 +155,12 @@ class Pattern:
     def touches(self, to: Destination) -> bool:
         """Tell whether the address may be one of those, if its server reads it so.
 
-        Without a port it is about every port of the host; an address is told in every spelling.
+        Without a port it is about every port of the host; an address is told in every spelling; and
+        a WebSocket begins as a request of HTTP (RFC 6455, section 4).
         """
         url = to.url
         return (
-            self.scheme in ("*", url.scheme)
+            self.scheme in ("*", url.scheme, _BEGINS_AS.get(url.scheme))
             and (self._has_host(url.host) or self._stands_for(to))
             and self.port in (None, url.port)
             and (self.path.everything or self._touches_path(to))
