@@ -202,7 +202,7 @@ class _Collecting(_PolicyHandle):
             self._size += len(line) + 1
             if self._size > TEXT_MAX or self._rules > RULES_MAX:
                 raise fault(
-                    errno.EFBIG,
+                    errno.EINVAL,
                     f"a policy has at most {TEXT_MAX} characters and {RULES_MAX} rules",
                 )
         except OSError as error:
