@@ -88,9 +88,9 @@ async def test_the_bound_holds_and_the_oldest_give_way() -> None:
             server.files[str(number)] = ((("Cache-Control", "max-age=60"),), bytes(9_000))
             await web.get(server.url(f"/file/{number}"))
             await web.quiet()
-        cache = web.web._hops.cache
-        assert cache is not None
-        assert 50_000 < cache.size <= SIZE
+        size = web.web.status()["cached"]
+        assert isinstance(size, int)
+        assert 50_000 < size <= SIZE
         await web.get(server.url("/file/39"))
         assert len(server.asked) == 40
         await web.get(server.url("/file/0"))

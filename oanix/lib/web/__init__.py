@@ -10,7 +10,6 @@ kept for anyone, and what a body may expand to is bounded.
         while chunk := await exchange.read(65_536): ...
 """
 
-from oanix.lib.web.engine import Web
 from oanix.lib.web.exchange import Exchange
 from oanix.lib.web.model import (
     Asker,
@@ -22,6 +21,7 @@ from oanix.lib.web.model import (
     WebLimits,
 )
 from oanix.lib.web.resolve import Resolver, SystemResolver
+from oanix.lib.web.web import Web
 
 __all__ = [
     "Asker",

@@ -1,11 +1,6 @@
 """Engine: sends requests, follows redirects, and hands out answers while they stream."""
 
 import errno
-import random as chance
-import ssl
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpcore2
@@ -13,82 +8,60 @@ import trio
 from attrs import evolve
 
 from oanix.errors import fault
-from oanix.kit import Ring
-from oanix.lib.policy import Buckets, Grant, Policy
+from oanix.lib.policy import Buckets, Grant
 from oanix.lib.url import Url
-from oanix.lib.vault import Mask, Vault
+from oanix.lib.vault import Mask
 from oanix.lib.web import headers as names
 from oanix.lib.web.connect import Dialer, shake_hands
 from oanix.lib.web.decode import Decoding, can_decode
 from oanix.lib.web.exchange import Buffer, Exchange, Head
 from oanix.lib.web.hop import Arrival, Hops, Trip
-from oanix.lib.web.model import Asker, Connected, Headers, Request, WebLimits
+from oanix.lib.web.model import Asker, Connected, Headers, Request
 from oanix.lib.web.pools import Pools
 from oanix.lib.web.pump import Pump, too_large
 from oanix.lib.web.redirect import location, redirected
-from oanix.lib.web.resolve import Resolver, SystemResolver
+from oanix.lib.web.resolve import SystemResolver
 from oanix.lib.web.retry import Patience
 from oanix.lib.web.slots import Slots
 
 if TYPE_CHECKING:
     from oanix.lib.web.cache import Cache
+    from oanix.lib.web.web import Setup
 
 
-class Web:
-    """Requests under one policy, for any number of askers at once.
+class Engine:
+    """What sends for a Web, for as long as that runs: pools, turns, and the tasks that receive."""
 
-    Nothing of one request is left for the next but connections: no cookie, no credentials. No
-    proxy and no variable of the environment is honoured, except SSL_CERT_FILE and SSL_CERT_DIR.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        *,
-        vault: Vault | None = None,
-        resolver: Resolver | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        limits: WebLimits | None = None,
-        cache_bytes: int = 0,
-        now: Callable[[], float] = time.time,
-        random: Callable[[], float] = chance.random,
-    ) -> None:
-        limits = limits or WebLimits()
-        self.policy = policy
-        self.log = Ring()
+    def __init__(self, setup: "Setup", cache_bytes: int, nursery: trio.Nursery) -> None:
+        limits = setup.limits
         self._limits = limits
-        self._context = ssl_context or httpcore2.default_ssl_context()
-        self._dialer = Dialer(resolver or SystemResolver(), limits.connect_s)
+        self._nursery = nursery
+        self._context = setup.ssl_context or httpcore2.default_ssl_context()
+        self._dialer = Dialer(setup.resolver or SystemResolver(), limits.connect_s)
         self._pools = Pools(self._dialer, self._context, limits.keepalive_s, limits.in_all)
         self._slots = Slots(limits.per_origin, limits.in_all, limits.queue_s, limits.per_asker)
         self._hops = Hops(
-            policy=policy,
-            vault=vault,
+            policy=setup.policy,
+            vault=setup.vault,
             pools=self._pools,
             slots=self._slots,
             buckets=Buckets(clock=trio.current_time),
-            patience=Patience(limits.retries, limits.retry_after_s, now, random),
+            patience=Patience(limits.retries, limits.retry_after_s, setup.now, setup.random),
             limits=limits,
-            ring=self.log,
-            now=now,
+            ring=setup.log,
+            now=setup.now,
             cache=_cache(cache_bytes),
         )
-        self._nursery: trio.Nursery | None = None
-        self._sent = 0
+        self._stopped = False
+        nursery.start_soon(self._sweep)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run for as long as the block; at its end what streams is cancelled and closed."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._sweep)
-            try:
-                yield
-            finally:
-                self._nursery = None
-                nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
-                    await self._pools.close()
+    def stop(self) -> None:
+        """Begin to receive no more bodies: the nursery will be cancelled."""
+        self._stopped = True
+
+    async def close(self) -> None:
+        """Close every connection; the tasks have been cancelled."""
+        await self._pools.close()
 
     async def _sweep(self) -> None:
         while True:
@@ -100,29 +73,23 @@ class Web:
         self._hops.cache = _cache(size)
 
     def status(self) -> dict[str, object]:
-        """Tell what is under way."""
+        """Tell what is under way, and how many bytes of answers are kept."""
+        cache = self._hops.cache
         return {
-            "sent": self._sent,
             "open": self._slots.taken,
             "connections": self._pools.connections,
+            "cached": cache.size if cache is not None else 0,
         }
 
     async def send(self, request: Request, asker: Asker) -> Exchange:
-        """Send a request and give the answer once its headers have come.
-
-        Raises OSError: Denied (EACCES), EINVAL for what cannot be asked, ETIMEDOUT, ECONNREFUSED,
-        EHOSTUNREACH, ECONNRESET, EMSGSIZE, EPROTO, ELOOP, and EAGAIN for a rate that is used up.
-        Cancelled or failed, it leaves nothing open.
-        """
-        nursery = self._checked()
+        """Do what `Web.send` says."""
         trip = self._trip(request, asker)
-        self._sent += 1
         while True:
             arrival = await self._hops.arrive(trip)
             try:
                 target = self._target(trip, arrival)
                 if target is None:
-                    return self._begin(nursery, trip, arrival)
+                    return self._begin(trip, arrival)
                 trip.request = redirected(trip.request, arrival.answer.status, target)
                 trip.left -= 1
             except OSError as error:
@@ -131,11 +98,6 @@ class Web:
                     error.errno or errno.EIO, arrival.mask.text(error.strerror or "")
                 ) from error
             await arrival.leave()
-
-    def _checked(self) -> trio.Nursery:
-        if self._nursery is None:
-            raise fault(errno.ESHUTDOWN, "the web is not running")
-        return self._nursery
 
     def _trip(self, request: Request, asker: Asker) -> Trip:
         method = names.check_method(request.method)
@@ -167,9 +129,9 @@ class Web:
         trip.downgraded = url.scheme == "https" and target.scheme == "http"
         return target
 
-    def _begin(self, nursery: trio.Nursery, trip: Trip, arrival: Arrival) -> Exchange:
+    def _begin(self, trip: Trip, arrival: Arrival) -> Exchange:
         """Start to receive the body. Raises OSError EMSGSIZE for one known to be too large."""
-        if self._nursery is not nursery:
+        if self._stopped:
             raise fault(errno.ESHUTDOWN, "the web stopped running")
         answer, mask = arrival.answer, arrival.mask
         codings = answer.codings
@@ -198,7 +160,7 @@ class Web:
             length=None if decodes else answer.length,
             elapsed_ms=trip.elapsed_ms,
         )
-        nursery.start_soon(pump.run)
+        self._nursery.start_soon(pump.run)
         return Exchange(head, buffer, pump.scope)
 
     def _idle(self, trip: Trip, headers: Headers) -> float | None:
@@ -208,13 +170,9 @@ class Web:
         return self._limits.idle_s if timeout_s is None else timeout_s
 
     async def connect(self, url: Url, asker: Asker, headers: Headers = ()) -> Connected:
-        """Connect for a WebSocket (ws, wss): judged as a GET, to a checked address, with TLS.
-
-        The caller closes the stream. Raises OSError as `send`.
-        """
+        """Do what `Web.connect` says."""
         if url.scheme not in ("ws", "wss"):
             raise fault(errno.EINVAL, f"a WebSocket is at ws:// or wss://, not {url.scheme}://")
-        self._checked()
         kept = names.check_headers(headers, url, None, self._limits)
         return await self._hops.connect(url, asker, kept, self._secured)
 
