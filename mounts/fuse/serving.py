@@ -14,6 +14,7 @@ import trio
 from mounts.door import Door
 from mounts.fuse.operations import Operations, attributes
 from mounts.guard import Guard
+from mounts.memory import keep_freed
 from mounts.notices import Notices
 from mounts.options import FuseOptions
 from mounts.stale import clear, find, real
@@ -66,6 +67,7 @@ async def serve(
         ),
     )
     _many_files()
+    keep_freed()
     with ExitStack() as stack:
         stack.enter_context(_instead_of_trio(turns))
         stack.enter_context(_no_umask())
