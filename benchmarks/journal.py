@@ -218,6 +218,9 @@ def main() -> None:
             figures = through_fuse(Path(folder), words.rounds)
             print("through FUSE, a directory of this disk: µs a file without and with a journal")
             print("\n".join(map(str, figures)))
+            # Records of one step are written during the next, so that the sum says most.
+            sums = [sum(one.plain for one in figures), sum(one.journal for one in figures)]
+            print(f"{Figures('all of these', *sums)}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from oanix.synthetic import Synthetic
 from oanix.table import Access, Member, MountEntry, Place, put
 
 if TYPE_CHECKING:
-    from oanix.operation import Observer
+    from oanix.operation import Observer, Onlooker
 
 PLACES_MAX = 65_536
 """Places in one mount table: binding `/` again and again would double it each time."""
@@ -57,7 +57,9 @@ class Namespace:
     def __init__(self) -> None:
         self.number = next(_namespace_numbers)
         self.table = Place(maker=self.number)
-        self.observers = ()
+        self._observers: tuple[Observer, ...] = ()
+        self._onlookers: tuple[Onlooker, ...] = ()
+        self.watchers = watchers((), ())
         self.sentences = Sentences()
         self.env: dict[str, str] = {}
         self.limits: dict[str, str] = {}
@@ -78,7 +80,17 @@ class Namespace:
     @observers.setter
     def observers(self, observers: "tuple[Observer, ...]") -> None:
         self._observers = observers
-        self.watchers = watchers(observers)
+        self.watchers = watchers(observers, self._onlookers)
+
+    @property
+    def onlookers(self) -> "tuple[Onlooker, ...]":
+        """Those who see what was done through it; a fork inherits them."""
+        return self._onlookers
+
+    @onlookers.setter
+    def onlookers(self, onlookers: "tuple[Onlooker, ...]") -> None:
+        self._onlookers = onlookers
+        self.watchers = watchers(self._observers, onlookers)
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -264,7 +276,8 @@ class Namespace:
         child = Namespace.__new__(Namespace)
         child.number = next(_namespace_numbers)
         child.table = self.table
-        child._observers, child.watchers = self._observers, self.watchers
+        child._observers, child._onlookers = self._observers, self._onlookers
+        child.watchers = self.watchers
         child.sentences = self.sentences
         child.env = dict(self.env)
         child.limits = dict(self.limits)

@@ -1,4 +1,4 @@
-"""Operation: what passes through the channel, as its observers see it."""
+"""Operation: what passes through the channel, as its observers and onlookers see it."""
 
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -6,7 +6,7 @@ from functools import wraps
 from time import perf_counter
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from oanix.caller import Caller
 
@@ -71,6 +71,7 @@ class Operation:
     result: object = None
     started: float = field(factory=perf_counter, init=False)
     _observers: "tuple[Observer, ...]" = field(default=(), init=False)
+    _onlookers: "tuple[Onlooker, ...]" = field(default=(), init=False)
 
 
 class Observer(Protocol):
@@ -89,29 +90,63 @@ class Observer(Protocol):
     def after(self, operation: Operation) -> None: ...
 
 
-Watchers = tuple[tuple[Observer, ...], ...]
-"""Who sees the operations of each kind, in the order of `Kind`."""
+class Onlooker(Protocol):
+    """Sees operations when they have ended, and refuses none: so it costs less than an observer.
+
+    kinds: as those of an observer. `seen` comes once for each operation that began while it was
+    attached, after all observers, also for what one of them refused and for what was cancelled. It
+    must not raise. The arguments are the attributes of `Operation`.
+    """
+
+    @property
+    def kinds(self) -> frozenset[Kind] | None: ...
+    def seen(
+        self,
+        kind: Kind,
+        subject: Subject,
+        caller: Caller,
+        arguments: tuple[object, ...],
+        result: object,
+        error: BaseException | None,
+        started: float,
+    ) -> None: ...
+
+
+@frozen
+class Watch:
+    """Who sees the operations of one kind."""
+
+    observers: tuple[Observer, ...]
+    onlookers: tuple[Onlooker, ...]
+
+
+Watchers = tuple[Watch | None, ...]
+"""Who sees the operations of each kind, in the order of `Kind`; None where nobody does."""
 
 _NUMBERS = {kind: number for number, kind in enumerate(Kind)}
 
 
-def watchers(observers: "tuple[Observer, ...]") -> Watchers:
-    """Sort observers by what they want to see, so that what nobody watches costs a look."""
-    return tuple(
-        tuple(one for one in observers if one.kinds is None or kind in one.kinds) for kind in Kind
-    )
+def watchers(observers: tuple[Observer, ...], onlookers: tuple[Onlooker, ...]) -> Watchers:
+    """Sort those who watch by what they want to see: what nobody watches then costs a look."""
+
+    def watch(kind: Kind) -> Watch | None:
+        seeing = tuple(one for one in observers if one.kinds is None or kind in one.kinds)
+        looking = tuple(one for one in onlookers if one.kinds is None or kind in one.kinds)
+        return Watch(seeing, looking) if seeing or looking else None
+
+    return tuple(map(watch, Kind))
 
 
 def is_watched(namespace: "Namespace", kind: Kind) -> bool:
     """Tell whether anybody sees the operations of a kind."""
-    return bool(namespace.watchers[_NUMBERS[kind]])
+    return namespace.watchers[_NUMBERS[kind]] is not None
 
 
 def tell(namespace: "Namespace", subject: Subject, caller: Caller, *arguments: object) -> None:
-    """Let the observers see what was done to the namespace itself."""
-    if is_watched(namespace, Kind.NAMESPACE):
-        number = _NUMBERS[Kind.NAMESPACE]
-        _end(_begin(number, Kind.NAMESPACE, subject, caller, arguments))
+    """Let those who watch see what was done to the namespace itself."""
+    watch = namespace.watchers[_NUMBERS[Kind.NAMESPACE]]
+    if watch is not None:
+        _end(_begin(watch, Kind.NAMESPACE, subject, caller, arguments))
 
 
 S = TypeVar("S", bound=Subject)
@@ -121,15 +156,33 @@ Method = Callable[Concatenate[S, Caller, P], R]
 
 
 def observed(kind: Kind) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
-    """Let the observers of the namespace see each call of a method; without any it costs a test."""
+    """Let those who watch the namespace see each call of a method; without any it costs a test."""
     number = _NUMBERS[kind]
 
     def decorate(method: Method[S, P, R]) -> Method[S, P, R]:
         @wraps(method)
         def call(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            if not self.namespace.watchers[number]:
+            watch = self.namespace.watchers[number]
+            if watch is None:
                 return method(self, caller, *args, **kwargs)
-            operation = _begin(number, kind, self, caller, (*args, *kwargs.values()))
+            if watch.observers:
+                return observe(watch, self, caller, *args, **kwargs)
+            started = perf_counter()
+            try:
+                result = method(self, caller, *args, **kwargs)
+            except BaseException as error:
+                arguments = (*args, *kwargs.values())
+                _failed(watch.onlookers, kind, self, caller, arguments, error, started)
+                raise
+            arguments = (*args, *kwargs.values()) if kwargs else args
+            for onlooker in watch.onlookers:
+                onlooker.seen(kind, self, caller, arguments, result, None, started)
+            return result
+
+        def observe(
+            watch: Watch, self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs
+        ) -> R:
+            operation = _begin(watch, kind, self, caller, (*args, *kwargs.values()))
             try:
                 operation.result = result = method(self, caller, *args, **kwargs)
             except BaseException as error:
@@ -147,18 +200,38 @@ def observed(kind: Kind) -> Callable[[Method[S, P, R]], Method[S, P, R]]:
 def observed_async(
     kind: Kind,
 ) -> Callable[[Method[S, P, Awaitable[R]]], Method[S, P, Awaitable[R]]]:
-    """Do the same for a method that may wait: `after` comes when it has ended or was cancelled."""
+    """Do the same for a method that may wait: it has an end too when it is cancelled."""
     number = _NUMBERS[kind]
 
     def decorate(method: Method[S, P, Awaitable[R]]) -> Method[S, P, Awaitable[R]]:
         @wraps(method)
         def call(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
-            if not self.namespace.watchers[number]:
+            watch = self.namespace.watchers[number]
+            if watch is None:
                 return method(self, caller, *args, **kwargs)
-            return watch(self, caller, *args, **kwargs)
+            if watch.observers:
+                return observe(watch, self, caller, *args, **kwargs)
+            return show(watch, self, caller, *args, **kwargs)
 
-        async def watch(self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            operation = _begin(number, kind, self, caller, (*args, *kwargs.values()))
+        async def show(
+            watch: Watch, self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs
+        ) -> R:
+            started = perf_counter()
+            try:
+                result = await method(self, caller, *args, **kwargs)
+            except BaseException as error:
+                arguments = (*args, *kwargs.values())
+                _failed(watch.onlookers, kind, self, caller, arguments, error, started)
+                raise
+            arguments = (*args, *kwargs.values()) if kwargs else args
+            for onlooker in watch.onlookers:
+                onlooker.seen(kind, self, caller, arguments, result, None, started)
+            return result
+
+        async def observe(
+            watch: Watch, self: S, caller: Caller, /, *args: P.args, **kwargs: P.kwargs
+        ) -> R:
+            operation = _begin(watch, kind, self, caller, (*args, *kwargs.values()))
             try:
                 operation.result = result = await method(self, caller, *args, **kwargs)
             except BaseException as error:
@@ -174,19 +247,19 @@ def observed_async(
 
 
 def _begin(
-    number: int, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...]
+    watch: Watch, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...]
 ) -> Operation:
     operation = Operation(kind, subject, caller, arguments)
-    observers = subject.namespace.watchers[number]
-    for index, observer in enumerate(observers):
+    operation._onlookers = watch.onlookers
+    for index, observer in enumerate(watch.observers):
         try:
             observer.before(operation)
         except BaseException as error:
             operation.error = error
-            operation._observers = observers[:index]
+            operation._observers = watch.observers[:index]
             _end(operation)
             raise
-    operation._observers = observers
+    operation._observers = watch.observers
     return operation
 
 
@@ -194,3 +267,16 @@ def _end(operation: Operation) -> None:
     # Those that saw it begin, whoever was attached or detached meanwhile.
     for observer in reversed(operation._observers):
         observer.after(operation)
+    for onlooker in operation._onlookers:
+        onlooker.seen(
+            operation.kind, operation.subject, operation.caller, operation.arguments,
+            operation.result, operation.error, operation.started,
+        )  # fmt: skip
+
+
+def _failed(
+    onlookers: tuple[Onlooker, ...], kind: Kind, subject: Subject, caller: Caller,
+    arguments: tuple[object, ...], error: BaseException, started: float,
+) -> None:  # fmt: skip
+    for onlooker in onlookers:
+        onlooker.seen(kind, subject, caller, arguments, None, error, started)

@@ -1,7 +1,7 @@
 """Anchor: the head of a journal, kept in a second place and authenticated with a key.
 
 Who can change the journal but not the key cannot make an anchor that fits what was changed. The
-file is replaced at each batch, after the batch is on the disk.
+file is replaced after what it knows is on the disk.
 """
 
 import errno
@@ -70,22 +70,27 @@ class Anchor:
         return head
 
     def write(self, head: Head) -> bool:
-        """Replace it, durably, and tell whether it could be authenticated. Raises OSError."""
+        """Replace it, and tell whether it could be authenticated. Raises OSError.
+
+        After a power cut it is the new one or the one before, whole; see `settle`.
+        """
         tag = self.tag_of(head)
         said = {
             "count": head.count, "hash": head.hash, "pruned": head.pruned,
             "pruned_hash": head.pruned_hash, "time": head.time, "tag": tag or "",
         }  # fmt: skip
-        folder = os.path.dirname(self.path)
-        os.makedirs(folder, 0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
         temporary = f"{self.path}.new"
         with open(temporary, "wb", opener=_private) as file:
             file.write(json.dumps(said).encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
-        sync_folder(folder)
         return tag is not None
+
+    def settle(self) -> None:
+        """Let no power cut bring back the one before: what that one knows may go from now on."""
+        sync_folder(os.path.dirname(self.path))
 
     def tag_of(self, head: Head) -> str | None:
         """Make the tag of a head, or None while there is no key."""

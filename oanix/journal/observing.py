@@ -1,6 +1,6 @@
 """Observing: what of each operation is recorded. It runs at each change of a file, so it is terse.
 
-Each kind of operation has an observer of its own, as the namespace's table then tells them apart.
+Each kind of operation has an onlooker of its own, as the namespace's table then tells them apart.
 """
 
 import os
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Denied, errno_of
 from oanix.journal.record import CANCELLED, Detail, Entry, note
 from oanix.opened import OpenFile
-from oanix.operation import Kind, Observer, Operation
+from oanix.operation import Kind, Onlooker, Subject
 from oanix.recipe import Bind, Mount, Seal, Unmount
 from oanix.stat import Changed
 
 if TYPE_CHECKING:
-    from oanix.caller import Caller
     from oanix.table import MountEntry
 
 MOUNTS_MAX = 10_000
@@ -47,7 +47,7 @@ class Mounts:
 
 
 class Recording:
-    """What the observers of a journal share: where entries go, and what time it is."""
+    """What the onlookers of a journal share: where entries go, and what time it is."""
 
     kinds: frozenset[Kind] = frozenset()
 
@@ -56,20 +56,19 @@ class Recording:
         self.now = now
         self.mounts = mounts
 
-    def before(self, operation: Operation) -> None:
-        """Refuse nothing."""
-
     def record(
         self,
-        operation: Operation,
         op: str,
         channel: Channel,
+        caller: Caller,
         path: str,
-        target: str = "",
-        detail: Detail = "",
+        target: str,
+        detail: Detail,
+        error: BaseException | None,
+        started: float,
     ) -> None:
         """Keep what is to be recorded of an operation."""
-        entry, error, rule, result = channel.entry, operation.error, "", 0
+        entry, rule, result = channel.entry, "", 0
         service = entry.service
         if service.capability:
             path, target = service.journal_name(path), service.journal_name(target)
@@ -78,9 +77,9 @@ class Recording:
         mount = self.mounts.paths.get(entry.number)
         if mount is None:
             mount = self.mounts.find(channel)
-        seconds = perf_counter() - operation.started
+        seconds = perf_counter() - started
         self.keep(
-            (self.now(), operation.caller, mount, service.name, op, path, target, detail,
+            (self.now(), caller, mount, service.name, op, path, target, detail,
              result, rule, -1, -1, 0, seconds)
         )  # fmt: skip
 
@@ -97,17 +96,20 @@ class Named(Recording):
 
     kinds = frozenset({Kind.CREATE, Kind.MKDIR, Kind.MKNOD, Kind.SYMLINK, Kind.UNLINK, Kind.RMDIR})
 
-    def after(self, operation: Operation) -> None:
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
         """Record it."""
-        channel, arguments, result = operation.subject, operation.arguments, operation.result
+        channel = subject
         assert isinstance(channel, Channel)
         path = below(channel, arguments[0])
         if result.__class__ is tuple:
             # In a union the new file tells which member it was made in.
             made = result[0]
             channel = made if isinstance(made, Channel) else channel
-        target = str(arguments[1]) if operation.kind is Kind.SYMLINK else ""
-        self.record(operation, operation.kind.value, channel, path, target)
+        target = str(arguments[1]) if kind is Kind.SYMLINK else ""
+        self.record(kind._value_, channel, caller, path, target, "", error, started)
 
 
 class Moved(Recording):
@@ -115,19 +117,22 @@ class Moved(Recording):
 
     kinds = frozenset({Kind.RENAME, Kind.LINK})
 
-    def after(self, operation: Operation) -> None:
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
         """Record it."""
-        channel, arguments = operation.subject, operation.arguments
-        assert isinstance(channel, Channel)
-        if operation.kind is Kind.LINK:
-            source, name = arguments
-            assert isinstance(source, Channel)
-            self.record(operation, "link", channel, below(channel, name), source.path)
-            return
-        to = arguments[1]
-        assert isinstance(to, Channel)
-        target = below(to, arguments[2])
-        self.record(operation, "rename", channel, below(channel, arguments[0]), target)
+        assert isinstance(subject, Channel)
+        if kind is Kind.LINK:
+            to, name = arguments
+            assert isinstance(to, Channel)
+            target = to.path
+        else:
+            name, to = arguments[:2]
+            assert isinstance(to, Channel)
+            target = below(to, arguments[2])
+        path = below(subject, name)
+        self.record(kind._value_, subject, caller, path, target, "", error, started)
 
 
 class Altered(Recording):
@@ -135,12 +140,15 @@ class Altered(Recording):
 
     kinds = frozenset({Kind.SETATTR, Kind.SETXATTR, Kind.REMOVEXATTR})
 
-    def after(self, operation: Operation) -> None:
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
         """Record it."""
-        channel, what = operation.subject, operation.arguments[0]
-        assert isinstance(channel, Channel)
+        what = arguments[0]
+        assert isinstance(subject, Channel)
         detail = what if isinstance(what, Changed) else str(what)
-        self.record(operation, operation.kind.value, channel, channel.path, detail=detail)
+        self.record(kind._value_, subject, caller, subject.path, "", detail, error, started)
 
 
 class Opened(Recording):
@@ -148,16 +156,19 @@ class Opened(Recording):
 
     kinds = frozenset({Kind.OPEN})
 
-    def after(self, operation: Operation) -> None:
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
         """Record it, if it is one of these."""
-        channel, flags = operation.subject, operation.arguments[0]
-        assert isinstance(channel, Channel)
+        flags = arguments[0]
+        assert isinstance(subject, Channel)
         assert isinstance(flags, int)
         cut = flags & os.O_TRUNC
-        if operation.error is None and not cut and not channel.entry.service.capability:
+        if error is None and not cut and not subject.entry.service.capability:
             return
         detail = _MODES[flags & os.O_ACCMODE] + (" truncate" if cut else "")
-        self.record(operation, "open", channel, channel.path, detail=detail)
+        self.record("open", subject, caller, subject.path, "", detail, error, started)
 
 
 class Closed(Recording):
@@ -165,26 +176,25 @@ class Closed(Recording):
 
     kinds = frozenset({Kind.CLOSE})
 
-    def after(self, operation: Operation) -> None:
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
         """Record what went through it; the time is that from its open."""
-        file = operation.subject
+        file = subject
         assert isinstance(file, OpenFile)
         channel = file.channel
         entry: MountEntry = channel.entry
         service = entry.service
-        path = channel.path
-        if service.capability:
-            path = service.journal_name(path)
-        elif not file.flags & _WRITING:
+        if not file.flags & _WRITING and not service.capability:
             return
-        error = operation.error
-        result, rule = (file.error, "") if error is None else outcome(error)
+        path = service.journal_name(channel.path) if service.capability else channel.path
+        number, rule = (file.error, "") if error is None else outcome(error)
         mount = self.mounts.paths.get(entry.number)
         if mount is None:
             mount = self.mounts.find(channel)
-        caller: Caller = operation.caller
         self.keep(
-            (self.now(), caller, mount, service.name, "close", path, "", "", result, rule,
+            (self.now(), caller, mount, service.name, "close", path, "", "", number, rule,
              file.bytes_read, file.bytes_written, file.errors, perf_counter() - file.since)
         )  # fmt: skip
 
@@ -194,9 +204,12 @@ class Bound(Recording):
 
     kinds = frozenset({Kind.NAMESPACE})
 
-    def after(self, operation: Operation) -> None:
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
         """Record it, as the line of a recipe."""
-        path, line = operation.arguments
+        path, line = arguments
         assert isinstance(line, Bind | Mount | Seal | Unmount)
         self.keep(note(self.now(), "namespace", line, str(path)))
 
@@ -207,8 +220,8 @@ def below(channel: Channel, name: object) -> str:
     return f"/{name}" if path == "/" else f"{path}/{name}"
 
 
-def observers(keep: Keep, now: Callable[[], float]) -> tuple[Observer, ...]:
-    """Make the observers of a journal."""
+def onlookers(keep: Keep, now: Callable[[], float]) -> tuple[Onlooker, ...]:
+    """Make the onlookers of a journal."""
     mounts = Mounts()
     kinds = (Named, Moved, Altered, Opened, Closed, Bound)
     return tuple(kind(keep, now, mounts) for kind in kinds)

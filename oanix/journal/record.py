@@ -7,6 +7,7 @@ import errno
 import time
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
+from operator import attrgetter
 from typing import TypeAlias
 
 from oanix.caller import Caller
@@ -40,22 +41,25 @@ def body(number: int, entry: Entry) -> str:
     """Write a record without its hash and last brace. ASCII alone: bytes of names are `\\udcXX`."""
     (when, caller, mount, service, op, path, target, detail, result, rule, read, written, errors,
      seconds) = entry  # fmt: skip
-    who = "" if caller is None else _who(caller, mount, service)
-    text = f'{{"seq":{number},"time":"{stamp(when)}"{who},"op":"{op}"'
-    if path:
-        text = f'{text},"path":{quoted(path)}'
-    if target:
-        text = f'{text},"target":{quoted(target)}'
+    who = ""
+    if caller is not None:
+        before, after = _whose(*_of_caller(caller), mount, service)
+        # A door counts its requests, so that this alone is another each time.
+        who = f"{before}{quoted(caller.request)}{after}"
     if detail:
-        text += f',"detail":{quoted(detail if isinstance(detail, str) else _written(detail))}'
-    text = f'{text},"result":"{_result(result) if result else "ok"}"'
+        detail = f',"detail":{quoted(detail if isinstance(detail, str) else _written(detail))}'
+    if target:
+        target = f',"target":{quoted(target)}'
     if rule:
-        text += f',"rule":{quoted(rule)}'
-    if read >= 0:
-        text = f'{text},"read":{read},"written":{written}'
-    if errors:
-        text += f',"errors":{errors}'
-    return f'{text},"ms":{seconds * 1e3:.3f}' if seconds >= 0 else text
+        rule = f',"rule":{quoted(rule)}'
+    path = f',"path":{quoted(path)}' if path else ""
+    through = f',"read":{read},"written":{written}' if read >= 0 else ""
+    failed = f',"errors":{errors}' if errors else ""
+    took = f',"ms":{seconds * 1e3:.3f}' if seconds >= 0 else ""
+    return (
+        f'{{"seq":{number},"time":"{stamp(when)}"{who},"op":"{op}"{path}{target}{detail},'
+        f'"result":"{_result(result) if result else "ok"}"{rule}{through}{failed}{took}'
+    )
 
 
 def stamp(when: float) -> str:
@@ -69,13 +73,7 @@ def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def _who(caller: Caller, mount: str, service: str) -> str:
-    before, after = _whose(
-        caller.principal, caller.uid, caller.session, caller.job, caller.door, caller.pid,
-        mount, service,
-    )  # fmt: skip
-    # A door counts its requests, so that this alone is another each time.
-    return f"{before}{quoted(caller.request)}{after}"
+_of_caller = attrgetter("principal", "uid", "session", "job", "door", "pid")
 
 
 @lru_cache(maxsize=256)

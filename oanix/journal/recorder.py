@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from oanix.journal.anchor import Authenticator
-from oanix.journal.observing import observers
+from oanix.journal.observing import onlookers
 from oanix.journal.record import Entry, note
 from oanix.journal.segments import Limits
 from oanix.journal.writer import Writer
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH_S = 0.2
-"""How long a record waits for others to be written with it, and what a crash may cost."""
+"""How long a record waits for others to be written with it, and what a kill may cost."""
+
+SYNC_S = 1.0
+"""How long what was written waits to be synced and anchored, and what a power cut may cost more.
+
+Each time is two syncs, and a sync of a busy disk waits for the operations that it records too."""
 
 BATCH = 10_000
-"""How many records make a batch before that time is over; each batch costs three syncs."""
+"""How many records are written, and synced, before these times are over."""
 
 QUEUE_MAX = 100_000
 """How many records wait at most, when the disk is full or slow; what is more is counted."""
@@ -68,7 +74,7 @@ class Journal:
         self._many = trio.Event()
         self._turn = trio.Lock()
         self._limiter = trio.CapacityLimiter(1)
-        self._observers = observers(self._keep, now)
+        self._onlookers = onlookers(self._keep, now)
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -98,7 +104,7 @@ class Journal:
     def observe(self, namespace: "Namespace") -> None:
         """Record from now on what is done through a namespace, and through what is forked of it."""
         self._note("namespace", namespace.recipe())
-        namespace.observers = (*namespace.observers, *self._observers)
+        namespace.onlookers = (*namespace.onlookers, *self._onlookers)
 
     def status(self) -> dict[str, str]:
         """Tell how far it is; a key `warning` is what a person should look at."""
@@ -113,39 +119,57 @@ class Journal:
         return {**said, "warning": f"journal: {self._trouble}"} if self._trouble else said
 
     async def flush(self) -> None:
-        """Write what was recorded so far. A failure is logged and kept for the next time."""
+        """Write and anchor what was recorded so far. A failure is logged and kept for later."""
         async with self._turn:
-            while self._queue or self._lost:
-                batch = self._queue[:BATCH]
-                lost = self._lost if len(batch) == len(self._queue) else 0
-                said = [self._loss(lost)] if lost else []
-                try:
-                    notes = await self._do(partial(self._writer.write, [*batch, *said]))
-                except OSError as error:
-                    self._failed(error, "cannot write to the journal")
+            while self._queue or self._lost or self._writer.ahead:
+                if not (await self._write_batch() and (self._queue or await self._anchor())):
                     return
-                self._lost -= lost
-                del self._queue[: len(batch)]
-                self._queue += notes
-                self._writer.use(self._authenticator())
-                try:
-                    await self._do(self._writer.anchor)
-                except OSError as error:
-                    self._failed(error, "cannot write the anchor of the journal")
-                    return
-                self._trouble = ""
 
     async def _write(self) -> None:
+        due = math.inf
         while True:
-            await self._wake.wait()
+            with trio.move_on_at(due):
+                await self._wake.wait()
             with trio.move_on_after(BATCH_S):
                 await self._many.wait()
             self._wake, self._many = trio.Event(), trio.Event()
-            await self.flush()
+            async with self._turn:
+                await self._write_batch()
+                if trio.current_time() >= due or self._writer.ahead >= BATCH:
+                    await self._anchor()
+            if not self._writer.ahead:
+                due = math.inf
+            elif due == math.inf:
+                due = trio.current_time() + SYNC_S
             if self._queue or self._lost:
-                # The disk is full or slow: try again in a while, though nothing new may come.
+                # Only what was there is written: a loop that went on until nothing is left would
+                # write all the time under load. What is left may wait for room on the disk.
                 self._wake.set()
-                await trio.sleep(BATCH_S)
+
+    async def _write_batch(self) -> bool:
+        # Give whether what waits could be written.
+        batch = self._queue[:BATCH]
+        lost = self._lost if len(batch) == len(self._queue) else 0
+        said = [self._loss(lost)] if lost else []
+        try:
+            await self._do(partial(self._writer.write, [*batch, *said]))
+        except OSError as error:
+            self._failed(error, "cannot write to the journal")
+            return False
+        self._lost -= lost
+        del self._queue[: len(batch)]
+        return True
+
+    async def _anchor(self) -> bool:
+        # Give whether what was written is on the disk, and the anchor knows it.
+        self._writer.use(self._authenticator())
+        try:
+            self._queue += await self._do(self._writer.anchor)
+        except OSError as error:
+            self._failed(error, "cannot write the anchor of the journal")
+            return False
+        self._trouble = ""
+        return True
 
     def _authenticator(self) -> Authenticator | None:
         # Asked each time, on the thread of the vault: it may be unlocked and locked at any time.

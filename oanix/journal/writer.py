@@ -1,6 +1,7 @@
-"""Writer: appends records to the segments, durably, and anchors what it wrote.
+"""Writer: appends records to the segments, and from time to time syncs and anchors what it wrote.
 
-It belongs to one thread at a time. A batch is on the disk whole, or nothing of it is.
+It belongs to one thread at a time. A batch is written whole, or nothing of it is. The segment is
+synced before each anchor, so that no anchor knows more than the disk.
 """
 
 import errno
@@ -18,7 +19,7 @@ from oanix.journal.chain import sealed
 from oanix.journal.record import Entry, body, note, stamp
 from oanix.journal.segments import End, Limits, end_of, numbers, segment
 
-PIECE = 128
+PIECE = 32
 """Records that are written out at once: other threads wait for no longer than that takes."""
 
 
@@ -35,6 +36,7 @@ class Writer:
         self._number = 1
         self._size = 0
         self._dirty = False
+        self._anchored_count = 0
         self.authenticated = False
         self.kept_bytes = 0
 
@@ -42,6 +44,11 @@ class Writer:
     def count(self) -> int:
         """How many records were written since the journal began."""
         return self._head.count
+
+    @property
+    def ahead(self) -> int:
+        """How many of them the anchor does not know yet."""
+        return self._head.count - self._anchored_count
 
     def use(self, authenticator: Authenticator | None) -> None:
         """Authenticate the anchors from now on with this key, or with none."""
@@ -80,13 +87,15 @@ class Writer:
         elif head is None and segments and not trouble:
             found.append("the anchor is missing")
         self._head = evolve(head or Head(), count=end.count, hash=end.hash)
-        self._open_segment(end.size)
+        self._anchored_count = head.count if head else 0
+        self._open_segment(self._number, end.size)
         notes = [self._note("broken", what) for what in found if what]
         if end.cut:
             os.ftruncate(self._file, end.size)
             notes.append(self._note("recovered", f"a torn end of {end.cut} bytes was cut off"))
         if head is None:
-            self.anchor()
+            self._write_anchor()
+            self._anchor.settle()
         self.kept_bytes = sum(os.path.getsize(segment(self._folder, n)) for n in segments)
         return notes
 
@@ -124,22 +133,19 @@ class Writer:
         pruned = head or Head()
         return End(pruned.pruned, pruned.pruned_hash, 0, cut), segments[-1] if segments else 1
 
-    def _open_segment(self, size: int) -> None:
+    def _open_segment(self, number: int, size: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(segment(self._folder, self._number), flags, 0o600)
+        file = os.open(segment(self._folder, number), flags, 0o600)
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._size = file, size
+        self._file, self._number, self._size = file, number, size
         sync_folder(self._folder)
 
     def _note(self, op: str, detail: str) -> Entry:
         return note(self._now(), op, detail)
 
-    def write(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Append records and make them durable; when it fails nothing of them is there.
-
-        Gives what is to be recorded about the journal itself next.
-        """
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Append records, for the next anchor to make durable; when it fails none is there."""
         self._undo()
         self._dirty = True
         try:
@@ -148,7 +154,6 @@ class Writer:
         finally:
             with suppress(OSError):  # it is tried again before the next write
                 self._undo()
-        return self._rotated() if self._size >= self._limits.segment_bytes else []
 
     def _undo(self) -> None:
         if self._dirty:
@@ -168,19 +173,26 @@ class Writer:
             data = "".join(lines).encode("ascii")
             _write_all(self._file, data)
             size += len(data)
-        os.fsync(self._file)
         self.kept_bytes += size - self._size
         self._size = size
         self._head = evolve(self._head, count=count, hash=previous)
 
-    def anchor(self) -> None:
-        """Write down where the journal ends now."""
+    def anchor(self) -> list[Entry]:
+        """Make what was written durable, then write down where it ends; a full segment is left.
+
+        Gives what is to be recorded about the journal itself next.
+        """
+        os.fsync(self._file)
+        self._write_anchor()
+        return self._rotated() if self._size >= self._limits.segment_bytes else []
+
+    def _write_anchor(self) -> None:
         self._head = evolve(self._head, time=stamp(self._now()))
         self.authenticated = self._anchor.write(self._head)
+        self._anchored_count = self._head.count
 
     def _rotated(self) -> list[Entry]:
-        self._number += 1
-        self._open_segment(0)
+        self._open_segment(self._number + 1, 0)
         notes = []
         for number in numbers(self._folder)[:-1]:
             if self.kept_bytes <= self._limits.kept_bytes:
@@ -195,7 +207,8 @@ class Writer:
             )
             # First the anchor: were the file gone before, its records would seem to be missing.
             self._head = evolve(self._head, pruned=end.count, pruned_hash=end.hash)
-            self.anchor()
+            self._write_anchor()
+            self._anchor.settle()
             self.kept_bytes -= os.path.getsize(path)
             os.unlink(path)
         return notes

@@ -14,7 +14,7 @@ from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.node import WOULD_BLOCK
-from oanix.operation import Kind, Operation, is_watched
+from oanix.operation import Kind, Operation, Subject, is_watched
 from tests.unit.trees import Pipe, Stream, Tree
 
 ME = Caller(uid=1000, request="r1")
@@ -245,3 +245,68 @@ async def test_what_blocks_is_no_failure_of_an_open_file(ns: Namespace) -> None:
     assert file.try_read(ME, 3, 0) is WOULD_BLOCK
     assert (file.bytes_read, file.errors) == (0, 0)
     file.close(ME)
+
+
+@define
+class Bystander:
+    """Writes down what it saw."""
+
+    log: list[str]
+    kinds: frozenset[Kind] | None = None
+
+    def seen(
+        self, kind: Kind, subject: Subject, caller: Caller, arguments: tuple[object, ...],
+        result: object, error: BaseException | None, started: float,
+    ) -> None:  # fmt: skip
+        outcome = type(error).__name__ if error is not None else "done"
+        words = [word for word in arguments if isinstance(word, str)]
+        self.log.append(f"{kind.value} {subject.path} {' '.join(words)} {outcome}")
+        assert caller is ME
+        assert started <= time.perf_counter()
+
+
+async def test_an_onlooker_sees_what_was_done_what_failed_and_what_was_cancelled(
+    ns: Namespace,
+) -> None:
+    log: list[str] = []
+    client = Client(ns, ME)
+    async with client.open("/stream") as file, trio.open_nursery() as nursery:
+        ns.onlookers = (Bystander(log),)
+        ns.root.walk(ME, "f")
+        with pytest.raises(FileNotFoundError):
+            ns.root.walk(ME, "none")
+        nursery.start_soon(file.read, 10)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert log == [
+        "walk / f done",
+        "walk / none Missing",
+        "read /stream  done",
+        "read /stream  Cancelled",
+        "close /stream  done",
+    ]
+
+
+def test_an_onlooker_comes_after_the_observers_and_sees_their_refusals(ns: Namespace) -> None:
+    log, _ = watch(ns, NOTHING)
+    ns.onlookers = (Bystander(log, frozenset({Kind.WALK})),)
+    ns.root.walk(ME, "f")
+    ns.root.stat(ME)
+    assert log == [
+        "a before walk", "a after walk done", "walk / f done", "a before stat", "a after stat done",
+    ]  # fmt: skip
+    del log[:]
+    ns.observers = (Witness("b", log, frozenset({Kind.WALK})),)
+    with pytest.raises(PermissionError):
+        ns.root.walk(ME, "f")
+    assert log == ["walk / f PermissionError"]
+
+
+def test_a_fork_is_looked_at_as_its_parent_was(ns: Namespace) -> None:
+    log: list[str] = []
+    ns.onlookers = (Bystander(log),)
+    child = ns.fork()
+    ns.onlookers = ()
+    child.root.walk(ME, "f")
+    ns.root.walk(ME, "f")
+    assert log == ["walk / f done"]
