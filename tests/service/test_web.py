@@ -230,13 +230,18 @@ async def test_the_asker_may_set_a_shorter_time() -> None:
 
 
 async def test_the_rule_bounds_time_and_size() -> None:
-    rules = "allow http://127.0.0.1:*/stall/** time=100ms\nallow http://127.0.0.1:* size=1000\n"
+    rules = (
+        "allow http://127.0.0.1:*/stall/** time=100ms\nallow http://127.0.0.1:*/hang time=100ms\n"
+        "allow http://127.0.0.1:* size=1000\n"
+    )
     async with serve() as server, asking(rules) as web:
         exchange = await web.send(server.url("/stall/10"))
-        with pytest.raises(TimeoutError, match="time="):
+        with pytest.raises(TimeoutError, match=r"a rule allows: policy line 1: allow .* time="):
             await rest(exchange)
+        with pytest.raises(TimeoutError, match=r"a rule allows: policy line 2: allow .* time="):
+            await web.send(server.url("/hang"))
         assert (await web.get(server.url("/bytes/1000")))[0] == 200
-        with pytest.raises(OSError, match="1000 bytes") as caught:
+        with pytest.raises(OSError, match="1000 bytes that a rule allows: policy line 3") as caught:
             await web.send(server.url("/bytes/1001"))
         assert caught.value.errno == errno.EMSGSIZE
         for path in ("/streamed/1001", "/coded/gzip/1001"):

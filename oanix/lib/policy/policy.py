@@ -71,6 +71,14 @@ class Verdict:
     buckets: tuple[Bucket, ...] = ()
     applied: tuple[tuple[Layer, Rule | None], ...] = field(default=(), repr=False)
 
+    def bounded_by(self, bound: str) -> str:
+        """Name the rule whose `size` or `time_s` is the one that counts."""
+        strictest = getattr(self.limits, bound)
+        for layer, rule in self.applied:
+            if rule is not None and getattr(rule.limits, bound) == strictest:
+                return _name(layer, rule)
+        raise ValueError(f"no rule has a bound on {bound}")
+
 
 class Policy:
     """The rules of an owner, and how layers narrow them."""

@@ -15,14 +15,16 @@ from oanix.lib.web import headers as names
 from oanix.lib.web.connect import Dialer, shake_hands
 from oanix.lib.web.decode import Decoding, can_decode
 from oanix.lib.web.exchange import Buffer, Exchange, Head
-from oanix.lib.web.hop import Arrival, Hops, Trip
+from oanix.lib.web.failures import too_large
+from oanix.lib.web.hop import Hops
 from oanix.lib.web.model import Asker, Connected, Headers, Request
 from oanix.lib.web.pools import Pools
-from oanix.lib.web.pump import Pump, too_large
+from oanix.lib.web.pump import Pump
 from oanix.lib.web.redirect import location, redirected
 from oanix.lib.web.resolve import SystemResolver
 from oanix.lib.web.retry import Patience
 from oanix.lib.web.slots import Slots
+from oanix.lib.web.trip import Arrival, Trip
 
 if TYPE_CHECKING:
     from oanix.lib.web.cache import Cache
@@ -137,7 +139,7 @@ class Engine:
         codings = answer.codings
         decodes = bool(codings) and can_decode(codings)
         if not codings and trip.size is not None and (answer.length or 0) > trip.size:
-            raise too_large(trip.size)
+            raise too_large(trip.size, trip.sized_by)
         limit = self._limits.expanded_bytes if trip.size is None else trip.size
         buffer = Buffer(self._limits.buffer_bytes)
         pump = Pump(
@@ -150,6 +152,8 @@ class Engine:
             limit=trip.size,
             idle_s=self._idle(trip, answer.headers),
             deadline=trip.ends_at,
+            sized_by=trip.sized_by,
+            ends_by=trip.ends_by,
         )
         head = Head(
             status=answer.status,

@@ -77,3 +77,15 @@ def may_repeat(error: Exception) -> bool:
 def _word(code: object) -> str:
     """Name an error code of HTTP/2; there are numbers without a name."""
     return code.name if isinstance(code, h2.errors.ErrorCodes) else f"error {code}"
+
+
+def too_large(limit: int, rule: str) -> OSError:
+    """Make the error for a body over the size= of a rule."""
+    return fault(
+        errno.EMSGSIZE, f"the body is larger than the {limit} bytes that a rule allows: {rule}"
+    )
+
+
+def took_too_long(host: str, rule: str) -> OSError:
+    """Make the error for what took longer than the time= of a rule."""
+    return fault(errno.ETIMEDOUT, f"{host} took longer than a rule allows: {rule}")

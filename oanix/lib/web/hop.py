@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpcore2
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from oanix.errors import Denied, fault
 from oanix.kit import Ring
@@ -22,13 +22,14 @@ from oanix.lib.vault import Mask, Vault
 from oanix.lib.web.answer import Answer
 from oanix.lib.web.connect import Refused
 from oanix.lib.web.decode import can_decode
-from oanix.lib.web.failures import TRANSPORT, failure, may_repeat
+from oanix.lib.web.failures import TRANSPORT, failure, may_repeat, took_too_long
 from oanix.lib.web.headers import on_the_wire, outgoing
 from oanix.lib.web.log import Entry, who
 from oanix.lib.web.model import Asker, Body, Connected, Headers, Request, WebLimits
 from oanix.lib.web.pools import Pools
 from oanix.lib.web.retry import Patience
 from oanix.lib.web.slots import Slot, Slots
+from oanix.lib.web.trip import Arrival, Sending, Trip
 from oanix.lib.web.unconnected import Unconnected
 
 if TYPE_CHECKING:
@@ -36,80 +37,6 @@ if TYPE_CHECKING:
 
 Secure = Callable[[Url, Grant], Awaitable[trio.abc.Stream]]
 """Makes a connection for a URL, with TLS where its scheme has it."""
-
-
-@define(eq=False)
-class Trip:
-    """A request on its way through its hops.
-
-    request: what is asked next. deadline: until when headers must have come. ends_at: until when
-    everything must have, by the rules passed so far. downgraded: redirected from https to http.
-    entry: the log line of what is under way.
-    """
-
-    request: Request
-    asker: Asker
-    left: int
-    deadline: float = math.inf
-    ends_at: float = math.inf
-    size: int | None = None
-    entry: Entry = field(init=False)
-    downgraded: bool = False
-    began: float = field(factory=trio.current_time)
-
-    @property
-    def elapsed_ms(self) -> int:
-        """How long it has taken so far."""
-        return round((trio.current_time() - self.began) * 1000)
-
-    def narrow(self, verdict: Verdict) -> None:
-        """Take on the bounds of a hop's rules; the strictest of all hops count."""
-        limits = verdict.limits
-        if limits.time_s is not None:
-            self.ends_at = min(self.ends_at, self.began + limits.time_s)
-        if limits.size is not None:
-            self.size = limits.size if self.size is None else min(self.size, limits.size)
-
-    @property
-    def headers_by(self) -> float:
-        """Until when the headers must have come, whatever the engine's own bound."""
-        return min(self.deadline, self.ends_at)
-
-
-@define(eq=False)
-class Arrival:
-    """An answer whose body is still to come, with all that must be given back after it."""
-
-    answer: Answer
-    slot: Slot
-    entry: Entry
-    mask: Mask
-
-    async def leave(self) -> None:
-        """Go on without the body; its connection is kept when that costs little."""
-        try:
-            await self.answer.drain()
-        finally:
-            self.slot.release()
-            self.entry.write()
-
-    async def refuse(self, error: str) -> None:
-        """Close the connection, as the answer is not one to be read."""
-        self.slot.release()
-        self.entry.write(error)
-        await self.answer.abort()
-
-
-@define(eq=False)
-class _Sending:
-    """What goes over the wire, and who asked."""
-
-    method: str
-    url: Url
-    headers: Headers
-    body: Body | None
-    mask: Mask
-    secret: bool = False
 
 
 @define(eq=False)
@@ -233,7 +160,7 @@ class Hops:
         entry.write()
         return Connected(stream, sending.url, sending.headers, mask, verdict.limits)
 
-    def _attach(self, request: Request, mask: Mask) -> _Sending:
+    def _attach(self, request: Request, mask: Mask) -> Sending:
         headers, url = outgoing(request, masked=mask.active), request.url
         secret = False
         if self.vault is not None:
@@ -244,10 +171,10 @@ class Hops:
             secret = bool(attached.used)
             if secret:
                 mask = self.vault.mask_for(request.url)
-        return _Sending(request.method, url, headers, request.body, mask, secret)
+        return Sending(request.method, url, headers, request.body, mask, secret)
 
     async def _attempts(
-        self, trip: Trip, verdict: Verdict, sending: _Sending, slot: Slot, entry: Entry
+        self, trip: Trip, verdict: Verdict, sending: Sending, slot: Slot, entry: Entry
     ) -> Arrival:
         visit = self._visit(trip.asker, verdict, sending)
         if visit is not None and visit.answer is not None:
@@ -282,7 +209,7 @@ class Hops:
             trip.narrow(verdict)
         raise AssertionError("attempts have no end")
 
-    def _visit(self, asker: Asker, verdict: Verdict, sending: _Sending) -> "Visit | None":
+    def _visit(self, asker: Asker, verdict: Verdict, sending: Sending) -> "Visit | None":
         """Ask the cache, unless a secret is on the way: what is asked with one is kept nowhere.
 
         Under other addresses or in a narrower namespace an answer is another one: neither is given
@@ -325,7 +252,7 @@ class Hops:
             )
         return arrival
 
-    async def _ask(self, trip: Trip, verdict: Verdict, sending: _Sending) -> Answer:
+    async def _ask(self, trip: Trip, verdict: Verdict, sending: Sending) -> Answer:
         timeouts: dict[str, float | None] = {}
         header_s = self.limits.header_s if trip.deadline == math.inf else math.inf
         pool = self.pools.of(verdict.grant)
@@ -342,10 +269,12 @@ class Hops:
                 return await self._answer(response, sending, timeouts)
         finally:
             pool.busy -= 1
+        if trip.ends_at <= min(trip.deadline, trio.current_time()):
+            raise took_too_long(sending.url.host, trip.ends_by)
         raise fault(errno.ETIMEDOUT, f"{sending.url.host} did not answer in time")
 
     async def _answer(
-        self, response: httpcore2.Response, sending: _Sending, timeouts: dict[str, float | None]
+        self, response: httpcore2.Response, sending: Sending, timeouts: dict[str, float | None]
     ) -> Answer:
         try:
             return Answer(response, sending.method, sending.url.host, self.limits, timeouts)
@@ -357,7 +286,7 @@ class Hops:
 
 
 def _request(
-    sending: _Sending, timeouts: dict[str, float | None], count_from: Callable[[float], None]
+    sending: Sending, timeouts: dict[str, float | None], count_from: Callable[[float], None]
 ) -> httpcore2.Request:
     url = sending.url
     return httpcore2.Request(

@@ -14,7 +14,7 @@ from oanix.lib.vault import Mask
 from oanix.lib.web.answer import Answer
 from oanix.lib.web.decode import Decoding
 from oanix.lib.web.exchange import Buffer
-from oanix.lib.web.failures import failure
+from oanix.lib.web.failures import failure, too_large, took_too_long
 from oanix.lib.web.log import Entry
 from oanix.lib.web.slots import Slot
 
@@ -29,7 +29,8 @@ class Pump:
     """Moves one body into its buffer: decodes it, counts it, masks it, and writes its log line.
 
     limit: of the rules, on what is read. deadline: until when all of it must have come, as trio
-    counts time. It never waits for a reader who has the buffer's bound before him.
+    counts time. sized_by, ends_by: the rules that say so. It never waits for a reader who has the
+    buffer's bound before him.
     """
 
     answer: Answer
@@ -41,6 +42,8 @@ class Pump:
     limit: int | None
     idle_s: float | None
     deadline: float
+    sized_by: str = ""
+    ends_by: str = ""
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     async def run(self) -> None:
@@ -66,9 +69,7 @@ class Pump:
                 await self._move()
                 await self.answer.release()
             if timed.cancelled_caught:
-                error = fault(
-                    errno.ETIMEDOUT, f"{self.answer.host} took longer than the rule's time="
-                )
+                error = took_too_long(self.answer.host, self.ends_by)
         except Exception as raised:
             error = self._failure(raised)
         if error is not None and self.mask.active:
@@ -116,9 +117,4 @@ class Pump:
     def _count(self, size: int) -> None:
         self.entry.size += size
         if self.limit is not None and self.entry.size > self.limit:
-            raise too_large(self.limit)
-
-
-def too_large(limit: int) -> OSError:
-    """Make the error for a body over the size= of a rule."""
-    return fault(errno.EMSGSIZE, f"the body is larger than the {limit} bytes that the rule allows")
+            raise too_large(self.limit, self.sized_by)
