@@ -6,10 +6,15 @@ from typing import cast
 import trio
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
+from oanix.lib.websocket.frames import BINARY, TEXT, head_at, xored
 from oanix.lib.websocket.limits import CONTROLS_S, POLICY, TOO_BIG, Limits, Message
 
 DEFLATED_CHUNK = 1024
 """Bytes that are unpacked at once: deflate makes at most 1,032 bytes of one."""
+
+
+NO_TEXT = 1007
+"""The code for a text that is no UTF-8."""
 
 
 class Violation(Exception):
@@ -21,7 +26,11 @@ class Violation(Exception):
 
 
 class Inbound:
-    """Takes bytes, gives messages, and notes control frames for whoever acts on them."""
+    """Takes bytes, gives messages, and notes control frames for whoever acts on them.
+
+    A message that is one frame is read here, straight from what came. The frames of all others are
+    given to the protocol, each alone, so that it never holds more than the one it is at.
+    """
 
     def __init__(self, frames: FrameProtocol, limits: Limits) -> None:
         """Read with this protocol. A peer's extensions are those of the protocol."""
@@ -35,6 +44,12 @@ class Inbound:
         self._limits = limits
         self._deflated = bool(frames.extensions)
         self._packed = b""
+        self._masked = not frames.client
+        self._raw = bytearray()
+        self._at = 0
+        self._owed = 0
+        """How much of the frame that the protocol reads is still to come."""
+        self._broken: Violation | None = None
         self._part: io.StringIO | io.BytesIO | None = None
         self._size = 0
         self._fragments = 0
@@ -45,23 +60,86 @@ class Inbound:
         """Take bytes, after all that was fed before has been taken out."""
         if self._deflated:
             self._packed += data
-        elif data:
-            self._frames.receive_bytes(data)
+            return
+        if self._at:
+            del self._raw[: self._at]
+            self._at = 0
+        self._raw += data
 
     def take(self) -> Message | None:
         """Give the next message, or None where more bytes are needed or the peer has closed.
 
         Raises Violation.
         """
+        if self._broken is not None:
+            raise self._broken
         try:
-            message = self._take()
-            while message is None and self._packed and self.close is None:
-                piece, self._packed = self._packed[:DEFLATED_CHUNK], self._packed[DEFLATED_CHUNK:]
-                self._frames.receive_bytes(piece)
-                message = self._take()
+            return self._inflated() if self._deflated else self._plain()
         except ParseFailed as error:
             raise Violation(int(error.code), str(error)) from error
+
+    def rest(self, most: int) -> list[Message]:
+        """Give what else has come whole, so many messages at most; `take` tells what ends it."""
+        found: list[Message] = []
+        try:
+            while len(found) < most and (message := self.take()) is not None:
+                found.append(message)
+        except Violation as violation:
+            self._broken = violation
+        return found
+
+    def _inflated(self) -> Message | None:
+        message = self._take()
+        while message is None and self._packed and self.close is None:
+            piece, self._packed = self._packed[:DEFLATED_CHUNK], self._packed[DEFLATED_CHUNK:]
+            self._frames.receive_bytes(piece)
+            message = self._take()
         return message
+
+    def _plain(self) -> Message | None:
+        while self.close is None:
+            if self._owed:
+                if self._at == len(self._raw):
+                    return None
+                message = self._others()
+                if message is not None:
+                    return message
+                continue
+            head = head_at(self._raw, self._at)
+            if head is None:
+                return None
+            whole = head.first == TEXT or head.first == BINARY
+            if not (
+                whole and head.minimal and head.masked is self._masked and self._part is None
+                and head.payload <= self._limits.message
+            ):  # fmt: skip
+                self._owed = head.size + head.payload
+                continue
+            start = self._at + head.size
+            if len(self._raw) - start < head.payload:
+                return None
+            return self._read(head.first, start, start + head.payload)
+        return None
+
+    def _read(self, first: int, start: int, end: int) -> Message:
+        raw = self._raw
+        payload = bytes(raw[start:end])
+        if self._masked:
+            payload = xored(payload, raw[start - 4 : start])
+        self._at = end
+        if first == BINARY:
+            return payload
+        try:
+            return payload.decode()
+        except UnicodeDecodeError as error:
+            raise Violation(NO_TEXT, f"a text message is UTF-8: {error.reason}") from error
+
+    def _others(self) -> Message | None:
+        piece = bytes(self._raw[self._at : self._at + self._owed])
+        self._at += len(piece)
+        self._owed -= len(piece)
+        self._frames.receive_bytes(piece)
+        return self._take()
 
     def _take(self) -> Message | None:
         for frame in self._frames.received_frames():

@@ -13,6 +13,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from oanix.errors import fault
 from oanix.lib.websocket import handshake
+from oanix.lib.websocket.frames import BINARY, TEXT, framed
 from oanix.lib.websocket.handshake import (
     BROKEN,
     Admit,
@@ -68,6 +69,9 @@ class WebSocket:
         self._stream = stream
         self._descriptor = stream.socket.fileno if isinstance(stream, trio.SocketStream) else None
         self._frames = FrameProtocol(client, opened.extensions)
+        self._plain = not opened.extensions
+        self._unsent = b""
+        """What a socket did not take of frames that `send_now` has begun."""
         self._inbound = Inbound(self._frames, limits)
         self._inbound.feed(opened.rest)
         self._sending = trio.Lock()
@@ -185,6 +189,14 @@ class WebSocket:
         finally:
             self._receiving = False
 
+    async def receive_all(self, most: int = 1000) -> list[Message]:
+        """Wait for the next message, and give it with those that have come whole behind it.
+
+        As `receive`; so many at most.
+        """
+        first = await self.receive()
+        return [first, *self._inbound.rest(most - 1)]
+
     def __aiter__(self) -> Self:
         """Give messages until the end, whatever it is: `closed` tells."""
         return self
@@ -260,10 +272,44 @@ class WebSocket:
         """
         self._require_open()
         try:
-            frames = [self._frames.send_data(message) for message in messages]
+            frames = [self._framed(message) for message in messages]
         except UnicodeEncodeError as error:
             raise fault(errno.EINVAL, "half a surrogate pair is no text") from error
         await self._transmit(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    async def send_texts(self, texts: Sequence[bytes]) -> None:
+        """Send text messages that are UTF-8 already, together; as `send`."""
+        self._require_open()
+        await self._transmit(b"".join(map(self._framed_text, texts)))
+
+    def send_now(self, texts: Sequence[bytes]) -> bool:
+        """Send text messages without waiting; tells whether it took them.
+
+        It takes them when nobody else sends and a socket is below. What that had no room for goes
+        with the next `send_texts`, for which `unsent` asks.
+        """
+        if not self._open or self._sending.locked() or self._unsent or self._descriptor is None:
+            return False
+        data = b"".join(map(self._framed_text, texts))
+        self._unsent = data[self._put_now(data) :]
+        return True
+
+    @property
+    def unsent(self) -> bool:
+        """Whether `send_now` left something, which a call of `send_texts` has to send."""
+        return bool(self._unsent)
+
+    def _framed(self, message: Message) -> bytes:
+        if not self._plain:
+            return bytes(self._frames.send_data(message))
+        if isinstance(message, str):
+            return framed(TEXT, message.encode(), mask=self._frames.client)
+        return framed(BINARY, bytes(message), mask=self._frames.client)
+
+    def _framed_text(self, text: bytes) -> bytes:
+        if self._plain:
+            return framed(TEXT, text, mask=self._frames.client)
+        return bytes(self._frames.send_data(text.decode()))
 
     async def ping(self) -> None:
         """Send a ping; its answer, once received, sets `latency_s`. Raises OSError Closed."""
@@ -300,6 +346,8 @@ class WebSocket:
     async def _put(self, data: bytes | bytearray) -> None:
         if self.closed is not None:
             raise Closed(self.closed)
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
         done = self._put_now(data)
         wait = self.limits.send_s
         try:
