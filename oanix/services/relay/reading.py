@@ -1,0 +1,201 @@
+"""Reading: finds events by filters, newest first, of one time the lowest id first.
+
+A filter is answered by one question for each value of its most telling list (each author, each
+value of a tag), which an index answers in order; their answers are merged up to the limit.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import Final
+
+from attrs import frozen
+
+from oanix.lib.nostr import Filter
+from oanix.services.relay.rules import GIFT_WRAPS, Peer
+from oanix.store import Row, Store, Value
+
+BRANCHES: Final = 400
+"""Values of a list that are asked for one by one; more are asked for together, and sorted."""
+
+
+@frozen
+class _Question:
+    """A part of SQL: from where, under which conditions, with which values."""
+
+    source: str
+    order: str
+    conditions: tuple[str, ...]
+    values: tuple[Value, ...]
+
+
+class Reader:
+    """Finds events in a database that somebody else writes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def find(
+        self, filters: Sequence[Filter], peer: Peer, now: int, most: int
+    ) -> tuple[list[bytes], bool]:
+        """Give the JSON of what the filters match, each event once, and whether there is more.
+
+        Each filter has its limit, and all of them `most`. Raises OSError.
+        """
+        found: dict[bytes, tuple[int, bytes, bytes]] = {}
+        more = False
+        for one in filters:
+            limit = most if one.limit is None else min(one.limit, most)
+            rows = list(islice(self._rows(one, peer, now, limit + 1), limit + 1))
+            more = more or len(rows) > limit
+            for at, name, raw in rows[:limit]:
+                found[name] = (-at, name, raw)
+        ordered = sorted(found.values())
+        return [raw for _, _, raw in ordered[:most]], more or len(ordered) > most
+
+    def count(self, filters: Sequence[Filter], peer: Peer, now: int) -> int:
+        """Count what the filters match, each event once (NIP-45)."""
+        names: set[bytes] = set()
+        for one in filters:
+            for question in _together(one):
+                names.update(
+                    name for _, name, _ in self._ask(question, one, peer, now, 1 << 40, raw=False)
+                )
+        return len(names)
+
+    def get(self, name: bytes, now: int) -> bytes | None:
+        """Give the JSON of one event."""
+        found = self._store.execute(
+            "SELECT json FROM events WHERE id = ? AND (expires IS NULL OR expires > ?)", name, now
+        )
+        return found[0][0] if found and isinstance(found[0][0], bytes) else None
+
+    def _rows(
+        self, one: Filter, peer: Peer, now: int, most: int
+    ) -> Iterator[tuple[int, bytes, bytes]]:
+        if one.limit == 0:
+            return iter(())
+        answers = [
+            self._ask(question, one, peer, now, most, raw=True) for question in _questions(one)
+        ]
+        merged = heapq.merge(*answers, key=lambda row: (-row[0], row[1]))
+        return _once(merged)
+
+    def _ask(
+        self, question: _Question, one: Filter, peer: Peer, now: int, most: int, *, raw: bool
+    ) -> list[tuple[int, bytes, bytes]]:
+        conditions, values = list(question.conditions), list(question.values)
+        time = f"{question.order}.created_at"
+        if one.since is not None:
+            conditions.append(f"{time} >= ?")
+            values.append(one.since)
+        if one.until is not None:
+            conditions.append(f"{time} <= ?")
+            values.append(one.until)
+        conditions.append("(e.expires IS NULL OR e.expires > ?)")
+        values.append(now)
+        _guard(conditions, values, peer)
+        rows = self._store.execute(
+            f"SELECT e.created_at, e.id, {'e.json' if raw else 'NULL'} FROM {question.source} "
+            f"WHERE {' AND '.join(conditions)} ORDER BY {time} DESC, e.id LIMIT ?",
+            *values, most,
+        )  # fmt: skip
+        return [_typed(row) for row in rows]
+
+
+def _typed(row: Row) -> tuple[int, bytes, bytes]:
+    at, name, raw = row
+    assert isinstance(at, int)
+    assert isinstance(name, bytes)
+    return at, name, raw if isinstance(raw, bytes) else b""
+
+
+def _once(rows: Iterator[tuple[int, bytes, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
+    # Two questions may find one event; in order, it comes twice in a row.
+    last = b""
+    for row in rows:
+        if row[1] != last:
+            last = row[1]
+            yield row
+
+
+def _guard(conditions: list[str], values: list[Value], peer: Peer) -> None:
+    """Leave out gift wraps that are not for who asks (NIP-59)."""
+    kinds = ",".join(map(str, sorted(GIFT_WRAPS)))
+    readers = sorted(peer.authed)
+    if not readers:
+        conditions.append(f"e.kind NOT IN ({kinds})")
+        return
+    conditions.append(
+        f"(e.kind NOT IN ({kinds}) OR EXISTS (SELECT 1 FROM tags g WHERE g.seq = e.seq "
+        f"AND g.name = 'p' AND g.value IN ({_marks(readers)})))"
+    )
+    values.extend(readers)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _questions(one: Filter) -> list[_Question]:
+    """Split a filter into questions that an index answers in order."""
+    authors = [bytes.fromhex(author) for author in sorted(one.authors or ())]
+    kinds = sorted(one.kinds or ())
+    if one.ids is not None:
+        return _together(one)
+    if one.tags:
+        letter, wanted = min(one.tags.items(), key=lambda item: len(item[1]))
+        if len(wanted) <= BRANCHES:
+            return [_tagged(one, letter, [value]) for value in sorted(wanted)]
+        return _together(one)
+    if authors and kinds and len(authors) * len(kinds) <= BRANCHES:
+        return [
+            _Question("events e", "e", ("e.pubkey = ?", "e.kind = ?"), (author, kind))
+            for author, kind in product(authors, kinds)
+        ]
+    if authors and not kinds and len(authors) <= BRANCHES:
+        return [_Question("events e", "e", ("e.pubkey = ?",), (author,)) for author in authors]
+    if kinds and not authors and len(kinds) <= BRANCHES:
+        return [_Question("events e", "e", ("e.kind = ?",), (kind,)) for kind in kinds]
+    return _together(one)
+
+
+def _together(one: Filter) -> list[_Question]:
+    """Ask for all that a filter matches at once."""
+    if one.ids is None and one.tags:
+        letter, wanted = min(one.tags.items(), key=lambda item: len(item[1]))
+        return [_tagged(one, letter, sorted(wanted))]
+    conditions, values = _rest(one, skip="")
+    if one.ids is not None:
+        names = [bytes.fromhex(name) for name in sorted(one.ids)]
+        conditions.insert(0, f"e.id IN ({_marks(names)})")
+        values[:0] = names
+    return [_Question("events e", "e", tuple(conditions), tuple(values))]
+
+
+def _tagged(one: Filter, letter: str, wanted: Sequence[str]) -> _Question:
+    conditions, values = _rest(one, skip=letter)
+    return _Question(
+        "tags t CROSS JOIN events e ON e.seq = t.seq", "t",
+        ("t.name = ?", f"t.value IN ({_marks(wanted)})", *conditions),
+        (letter, *wanted, *values),
+    )  # fmt: skip
+
+
+def _rest(one: Filter, *, skip: str) -> tuple[list[str], list[Value]]:
+    conditions: list[str] = []
+    values: list[Value] = []
+    if one.authors is not None:
+        conditions.append(f"e.pubkey IN ({_marks(sorted(one.authors))})")
+        values += [bytes.fromhex(author) for author in sorted(one.authors)]
+    if one.kinds is not None:
+        conditions.append(f"e.kind IN ({_marks(sorted(one.kinds))})")
+        values += sorted(one.kinds)
+    for letter, wanted in one.tags.items():
+        if letter != skip:
+            conditions.append(
+                "EXISTS (SELECT 1 FROM tags o WHERE o.seq = e.seq AND o.name = ? "
+                f"AND o.value IN ({_marks(sorted(wanted))}))"
+            )
+            values += [letter, *sorted(wanted)]
+    return conditions, values

@@ -1,0 +1,96 @@
+"""Rules: what a relay takes from whom, as far as the event and its bearer tell it."""
+
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from oanix.lib.nostr import Event, Invalid
+from oanix.lib.nostr.auth import AUTH
+from oanix.lib.nostr.codec import decode
+from oanix.lib.nostr.pow import committed, difficulty
+
+GIFT_WRAPS: Final = frozenset((1_059, 21_059))
+"""Kinds that their reader alone may see (NIP-59)."""
+
+REPOSTS: Final = frozenset((6, 16))
+DELETION: Final = 5
+VANISH: Final = 62
+
+
+class Peer(Protocol):
+    """Who asks: the public keys that were proven on the connection (NIP-42), and the address."""
+
+    @property
+    def authed(self) -> frozenset[str]: ...
+    @property
+    def address(self) -> str: ...
+
+
+@frozen
+class Outcome:
+    """The answer to an event: whether it is taken, and the text of the OK."""
+
+    ok: bool
+    message: str = ""
+    fresh: bool = False
+    """Whether it was not here before, so that listeners are told."""
+
+
+@frozen
+class RelayLimits:
+    """What is taken; the NIP-11 document says the same."""
+
+    content: int = 64 * 1024
+    tags: int = 2_000
+    tag_bytes: int = 64 * 1024
+    future_s: int = 900
+    difficulty: int = 0
+    results: int = 500
+    filters: int = 20
+
+
+def refused(event: Event, peer: Peer, limits: RelayLimits, now: int) -> Outcome | None:
+    """Give the refusal of an event before its signature is looked at, or None."""
+    if event.kind == AUTH:
+        return Outcome(False, "invalid: an AUTH is for one connection, and is not published")
+    if event.created_at > now + limits.future_s:
+        return Outcome(False, f"invalid: created_at is over {limits.future_s} s in the future")
+    if event.expiration is not None and event.expiration <= now:
+        return Outcome(False, "invalid: the event has expired")
+    if len(event.content.encode()) > limits.content:
+        return Outcome(False, f"invalid: the content has more than {limits.content} bytes")
+    if len(event.tags) > limits.tags:
+        return Outcome(False, f"invalid: more than {limits.tags} tags")
+    if sum(len(part) for tag in event.tags for part in tag) > limits.tag_bytes:
+        return Outcome(False, f"invalid: the tags have more than {limits.tag_bytes} characters")
+    if limits.difficulty and (short := _too_easy(event, limits.difficulty)):
+        return Outcome(False, f"pow: {short}")
+    return _protected(event, peer)
+
+
+def _too_easy(event: Event, least: int) -> str:
+    found, target = difficulty(event.id), committed(event)
+    if found < least:
+        return f"difficulty {found} is less than {least}"
+    if target is None or target < least:
+        # Without it, a spammer aims low and keeps what is hard by luck.
+        return f"the nonce commits to {target or 0}, less than {least}"
+    return ""
+
+
+def _protected(event: Event, peer: Peer) -> Outcome | None:
+    if event.is_protected and event.pubkey not in peer.authed:
+        return Outcome(False, "auth-required: its author alone may publish a protected event")
+    if event.kind in REPOSTS and event.content:
+        try:
+            inner = Event.of(decode(event.content))
+        except Invalid:
+            return None
+        if inner.is_protected:
+            return Outcome(False, "blocked: a protected event is not reposted")
+    return None
+
+
+def may_see(event: Event, peer: Peer) -> bool:
+    """Tell whether somebody may see an event: a gift wrap is for who it names (NIP-59)."""
+    return event.kind not in GIFT_WRAPS or not peer.authed.isdisjoint(event.values("p"))

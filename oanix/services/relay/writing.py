@@ -1,0 +1,144 @@
+"""Writing: puts events into the tables, by the rules of what replaces and what deletes (NIP-01, 9,
+40, 62). It runs in one thread at a time; a batch is one transaction.
+"""
+
+from collections.abc import Sequence
+
+from oanix.lib.nostr import Event, check_many
+from oanix.services.relay.rules import DELETION, VANISH, Outcome
+from oanix.store import Store
+
+EVERYWHERE = "ALL_RELAYS"
+
+
+class Writer:
+    """The one writer of a relay's database. url: by which requests to vanish name this relay."""
+
+    def __init__(self, store: Store, url: str = "") -> None:
+        self._store = store
+        self._url = url.rstrip("/")
+
+    def commit(self, events: Sequence[Event]) -> list[Outcome]:
+        """Check signatures and keep what is to be kept, durably. Raises OSError, with nothing kept.
+
+        An event that comes twice in a batch is a duplicate the second time.
+        """
+        errors = check_many(events)
+        outcomes = []
+        with self._store.transaction():
+            for event, error in zip(events, errors, strict=True):
+                outcomes.append(
+                    Outcome(False, f"invalid: {error.reason}") if error else self._put(event)
+                )
+        return outcomes
+
+    def sweep(self, now: int) -> int:
+        """Remove what has expired; gives how many."""
+        with self._store.transaction():
+            self._store.execute("DELETE FROM events WHERE expires <= ?", now)
+            return int(str(self._store.execute("SELECT changes()")[0][0]))
+
+    def _put(self, event: Event) -> Outcome:
+        refusal = self._known(event) or self._gone(event)
+        if refusal is not None:
+            return refusal
+        if event.is_ephemeral:
+            return Outcome(True, fresh=True)
+        if event.address is not None and (newer := self._replace(event, event.address)):
+            return newer
+        self._insert(event)
+        if event.kind == DELETION:
+            self._delete(event)
+        elif event.kind == VANISH and {self._url, EVERYWHERE} & {
+            value.rstrip("/") for value in event.values("relay")
+        }:
+            self._vanish(event)
+        return Outcome(True, fresh=True)
+
+    def _known(self, event: Event) -> Outcome | None:
+        found = self._store.execute("SELECT 1 FROM events WHERE id = ?", bytes.fromhex(event.id))
+        return Outcome(True, "duplicate: this event is here already") if found else None
+
+    def _gone(self, event: Event) -> Outcome | None:
+        key = bytes.fromhex(event.pubkey)
+        deleted = self._store.execute(
+            "SELECT 1 FROM deleted WHERE id = ? AND pubkey = ?", bytes.fromhex(event.id), key
+        )
+        if not deleted and event.address is not None:
+            deleted = self._store.execute(
+                "SELECT 1 FROM deleted_addresses WHERE address = ? AND until >= ?",
+                event.address, event.created_at,
+            )  # fmt: skip
+        if deleted and event.kind != DELETION:
+            return Outcome(False, "blocked: its author has deleted this event")
+        if self._store.execute(
+            "SELECT 1 FROM vanished WHERE pubkey = ? AND until >= ?", key, event.created_at
+        ):
+            return Outcome(False, "blocked: its author asked to vanish from here")
+        return None
+
+    def _replace(self, event: Event, address: str) -> Outcome | None:
+        found = self._store.execute("SELECT seq, json FROM events WHERE address = ?", address)
+        for seq, raw in found:
+            assert isinstance(raw, bytes)
+            if not event.replaces(Event.parse(raw)):
+                return Outcome(False, "blocked: a newer version of this event is here")
+            self._store.execute("DELETE FROM events WHERE seq = ?", seq)
+        return None
+
+    def _insert(self, event: Event) -> None:
+        self._store.execute(
+            "INSERT INTO events (id, pubkey, kind, created_at, expires, address, json) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            bytes.fromhex(event.id), bytes.fromhex(event.pubkey), event.kind, event.created_at,
+            event.expiration, event.address, event.json(),
+        )  # fmt: skip
+        [(seq,)] = self._store.execute("SELECT last_insert_rowid()")
+        for name, value in event.indexed:
+            self._store.execute(
+                "INSERT OR IGNORE INTO tags VALUES (?, ?, ?, ?)", name, value, event.created_at, seq
+            )
+
+    def _delete(self, event: Event) -> None:
+        key = bytes.fromhex(event.pubkey)
+        for value in event.values("e"):
+            if len(value) != 64:
+                continue
+            try:
+                name = bytes.fromhex(value)
+            except ValueError:
+                continue
+            # A deletion of a deletion does nothing (NIP-9).
+            self._store.execute(
+                "DELETE FROM events WHERE id = ? AND pubkey = ? AND kind != ?", name, key, DELETION
+            )
+            self._store.execute("INSERT OR IGNORE INTO deleted VALUES (?, ?)", name, key)
+        for address in event.values("a"):
+            if address.split(":")[1:2] != [event.pubkey]:
+                continue
+            self._store.execute(
+                "DELETE FROM events WHERE address = ? AND created_at <= ?",
+                address, event.created_at,
+            )  # fmt: skip
+            self._store.execute(
+                "INSERT INTO deleted_addresses VALUES (?, ?) ON CONFLICT (address) "
+                "DO UPDATE SET until = max(until, excluded.until)",
+                address, event.created_at,
+            )  # fmt: skip
+
+    def _vanish(self, event: Event) -> None:
+        key, until = bytes.fromhex(event.pubkey), event.created_at
+        self._store.execute(
+            "DELETE FROM events WHERE pubkey = ? AND created_at <= ? AND id != ?",
+            key, until, bytes.fromhex(event.id),
+        )  # fmt: skip
+        self._store.execute(
+            "DELETE FROM events WHERE kind = 1059 AND created_at <= ? AND seq IN "
+            "(SELECT seq FROM tags WHERE name = 'p' AND value = ?)",
+            until, event.pubkey,
+        )  # fmt: skip
+        self._store.execute(
+            "INSERT INTO vanished VALUES (?, ?) ON CONFLICT (pubkey) "
+            "DO UPDATE SET until = max(until, excluded.until)",
+            key, until,
+        )  # fmt: skip
