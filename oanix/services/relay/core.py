@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
-from attrs import define, field
+from attrs import frozen
 
 from oanix.kit import Ring
 from oanix.lib.nostr import Event, Filter, Invalid
@@ -32,17 +32,12 @@ SWEEP_S = 60.0
 """How often what has expired is removed."""
 
 
-@define(eq=False)
+@frozen(eq=False)
 class _Submitted:
     """An event on its way into the store."""
 
     event: Event
-    outcome: Outcome | None = None
-    done: trio.Event = field(factory=trio.Event)
-
-    def end(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self.done.set()
+    end: Callable[[Outcome], None]
 
 
 class Core:
@@ -64,6 +59,8 @@ class Core:
         self._limiter = trio.CapacityLimiter(1)
         self._running = False
         self._taken = self._refused = 0
+        self.untold: frozenset[str] = frozenset()
+        """Ids of what may be stored already, and is told to listeners next."""
 
     @classmethod
     def create(
@@ -118,15 +115,28 @@ class Core:
 
         Waits while many others do. Cancelled, the event may be taken all the same.
         """
+        ended = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            ended.set()
+
+        await self.post(event, peer, done)
+        await ended.wait()
+        return outcomes[0]
+
+    async def post(self, event: Event, peer: Peer, done: Callable[[Outcome], None]) -> None:
+        """Hand an event over; `done` is called once, with what became of it.
+
+        Waits while too many others wait to be taken.
+        """
         refusal = refused(event, peer, self.limits, int(self._now()))
         if refusal is not None or not self._running:
             self._refused += 1
-            return refusal or _closing()
-        one = _Submitted(event)
-        await self._send.send(one)
-        await one.done.wait()
-        assert one.outcome is not None
-        return one.outcome
+            done(refusal or _closing())
+            return
+        await self._send.send(_Submitted(event, done))
 
     async def _commit(self) -> None:
         while True:
@@ -136,6 +146,7 @@ class Core:
                     group.append(self._waiting.receive_nowait())
                 except trio.WouldBlock:
                     break
+            self.untold = frozenset(one.event.id for one in group)
             try:
                 outcomes = await self._written(group)
             except BaseException:
@@ -144,6 +155,7 @@ class Core:
                 raise
             for one, outcome in zip(group, outcomes, strict=True):
                 self._tell(one, outcome)
+            self.untold = frozenset()
 
     async def _written(self, group: Sequence[_Submitted]) -> list[Outcome]:
         events = [one.event for one in group]

@@ -47,6 +47,7 @@ class RelayLimits:
     difficulty: int = 0
     results: int = 500
     filters: int = 20
+    subscriptions: int = 50
 
 
 def refused(event: Event, peer: Peer, limits: RelayLimits, now: int) -> Outcome | None:

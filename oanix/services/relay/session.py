@@ -1,0 +1,259 @@
+"""Session: what a relay and one client say to each other, over any link.
+
+One task reads: a message is acted on before the next is looked at, so that a client that asks more
+than it reads waits for itself. Events are the exception: they are handed over and answered when
+they are committed, many at a time, up to a bound. Another task sends what the socket does not take
+at once (`outbox`).
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from oanix.bell import Bell
+from oanix.lib.nostr import Event, Invalid
+from oanix.lib.nostr.auth import AUTH, check_auth
+from oanix.services.relay import messages as say
+from oanix.services.relay.core import Core
+from oanix.services.relay.link import Wire
+from oanix.services.relay.messages import (
+    Ask,
+    Close,
+    Count,
+    Login,
+    Refusal,
+    Say,
+)
+from oanix.services.relay.outbox import Flusher, Outbox
+from oanix.services.relay.rules import Outcome
+
+log = logging.getLogger(__name__)
+
+OUT_BYTES: Final = 4 << 20
+"""Bytes that a client may leave unread, beside the answer to its last question."""
+
+PENDING: Final = 512
+"""Events of one client that are not answered yet; more are not read."""
+
+PENDING_BYTES: Final = 4 << 20
+
+LOGINS: Final = 32
+"""Keys that one connection may prove; and proofs that may fail."""
+
+FAULTS: Final = 100
+"""Messages in a row that are no messages, before a client is sent away."""
+
+POLICY: Final = 1008
+GOING: Final = 1001
+
+
+@frozen(eq=False)
+class Shared:
+    """What the sessions of one relay have in common."""
+
+    core: Core
+    flusher: Flusher
+    now: Callable[[], float]
+    out_bytes: int = OUT_BYTES
+
+
+class Session:
+    """One client. `authed` and `address` are what the rules see of it (see `core.Peer`)."""
+
+    def __init__(
+        self, shared: Shared, wire: Wire, address: str, *, urls: Sequence[str] = ()
+    ) -> None:
+        """Make it. urls: by what names this relay is known, for proofs of identity (NIP-42)."""
+        self.authed: frozenset[str] = frozenset()
+        self.address = address
+        self.challenge = secrets.token_hex(16)
+        self.since = shared.now()
+        self.heard = 0
+        self._shared = shared
+        self._core = shared.core
+        self._limits = shared.core.limits
+        self._wire = wire
+        self._urls = tuple(urls)
+        self._scope = trio.CancelScope()
+        self._out = Outbox(wire, shared.flusher, shared.out_bytes, too_slow=self._too_slow)
+        self._subscriptions: dict[str, Callable[[], None]] = {}
+        self._pending = 0
+        self._pending_bytes = 0
+        self._bell = Bell()
+        self._faults = 0
+        self._failed_logins = 0
+        self._farewell: tuple[int, str] | None = None
+
+    @property
+    def said(self) -> int:
+        """How many messages it was sent."""
+        return self._out.said
+
+    @property
+    def subscriptions(self) -> int:
+        """How many it has open."""
+        return len(self._subscriptions)
+
+    # Life ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Speak until the client leaves, or is sent away."""
+        self._out.put(say.challenge(self.challenge))
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send)
+                    await self._read()
+                    nursery.cancel_scope.cancel()
+        finally:
+            for end in self._subscriptions.values():
+                end()
+            self._subscriptions.clear()
+        if self._farewell is not None:
+            await self._wire.close(*self._farewell)
+
+    def dismiss(self, code: int = GOING, reason: str = "the relay closes") -> None:
+        """Send the client away."""
+        self._farewell = code, reason
+        self._scope.cancel()
+
+    def _too_slow(self) -> None:
+        self.dismiss(POLICY, "you read slower than you listen to")
+
+    async def _send(self) -> None:
+        try:
+            await self._out.run()
+        except trio.BrokenResourceError:
+            self._scope.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                batch = await self._wire.receive()
+            except trio.EndOfChannel:
+                return
+            for text in batch:
+                self.heard += 1
+                await self._take(text)
+
+    async def _take(self, text: str | bytes) -> None:
+        try:
+            said = say.parse(text, max_filters=self._limits.filters)
+        except Refusal as refusal:
+            await self._refused(refusal)
+            return
+        self._faults = 0
+        if isinstance(said, Say):
+            await self._publish(said.event, len(text))
+            return
+        await self._out.room()
+        try:
+            self._act(said)
+        except Refusal as refusal:
+            self._out.put(refusal.answer)
+
+    async def _refused(self, refusal: Refusal) -> None:
+        self._faults += 1
+        self._out.put(refusal.answer)
+        if self._faults >= FAULTS:
+            # It is told everything before it is sent away.
+            self._out.put(say.notice(f"blocked: {FAULTS} messages in a row were none"))
+            with trio.move_on_after(1):
+                await self._out.drain()
+            self.dismiss(POLICY, "too many messages that are none")
+        await self._out.room()
+
+    def _act(self, said: say.Said) -> None:
+        if isinstance(said, Ask):
+            self._ask(said)
+        elif isinstance(said, Count):
+            self._count(said)
+        elif isinstance(said, Close):
+            self._end(said.name)
+        elif isinstance(said, Login):
+            self._login(said.event)
+
+    # Events --------------------------------------------------------------------------------------
+
+    async def _publish(self, event: Event, size: int) -> None:
+        while self._pending >= PENDING or self._pending_bytes >= PENDING_BYTES:
+            await self._bell.wait()
+        if event.kind == AUTH:
+            self._out.put(say.ok(event.id, False, "invalid: an authentication is sent as AUTH"))
+            return
+        self._pending += 1
+        self._pending_bytes += size
+
+        def done(outcome: Outcome) -> None:
+            self._pending -= 1
+            self._pending_bytes -= size
+            self._bell.ring()
+            self._out.put(say.ok(event.id, outcome.ok, outcome.message))
+
+        await self._core.post(event, self, done)
+
+    # Questions -----------------------------------------------------------------------------------
+
+    def _ask(self, asked: Ask) -> None:
+        self._end(asked.name)
+        most = self._limits.subscriptions
+        if len(self._subscriptions) >= most:
+            sentence = f"rate-limited: at most {most} subscriptions; close one first"
+            raise Refusal(say.closed(asked.name, sentence))
+        try:
+            found, more = self._core.query(asked.filters, self)
+            # What was stored a moment ago is found, and told to listeners a moment later.
+            untold = self._core.untold
+            twice = {event.id for event in map(Event.parse, found)} & untold if untold else set()
+            prefix = say.event_prefix(asked.name)
+
+            def deliver(event: Event, data: bytes) -> None:
+                if event.id in twice:
+                    twice.discard(event.id)
+                    return
+                self._out.put(prefix + data + b"]")
+
+            self._subscriptions[asked.name] = self._core.subscribe(asked.filters, self, deliver)
+        except (Invalid, OSError) as error:
+            raise Refusal(say.closed(asked.name, _told(error))) from error
+        texts = [prefix + data + b"]" for data in found]
+        self._out.answer([*texts, say.eose(asked.name, more=more)])
+
+    def _end(self, name: str) -> None:
+        end = self._subscriptions.pop(name, None)
+        if end is not None:
+            end()
+
+    def _count(self, asked: Count) -> None:
+        try:
+            count = self._core.count(asked.filters, self)
+        except (Invalid, OSError) as error:
+            raise Refusal(say.closed(asked.name, _told(error))) from error
+        self._out.put(say.counted(asked.name, count))
+
+    # Who asks ------------------------------------------------------------------------------------
+
+    def _login(self, event: Event) -> None:
+        if self._failed_logins >= LOGINS or len(self.authed) >= LOGINS:
+            sentence = "rate-limited: too many authentications on this connection"
+            self._out.put(say.ok(event.id, False, sentence))
+            return
+        try:
+            check_auth(event, frozenset(self._urls), self.challenge, int(self._shared.now()))
+        except Invalid as error:
+            self._failed_logins += 1
+            self._out.put(say.ok(event.id, False, f"invalid: {error.reason}"))
+            return
+        self.authed |= {event.pubkey}
+        self._out.put(say.ok(event.id, True, ""))
+
+
+def _told(error: Invalid | OSError) -> str:
+    if isinstance(error, Invalid):
+        return f"invalid: {error.reason}"
+    log.warning("what is stored could not be read: %s", error.strerror)
+    return f"error: {error.strerror}"
