@@ -44,7 +44,7 @@ def load(row: Row, key: DataKey | None, before: Secret | None) -> Secret:
     if not text:
         return Secret(row, rule, EMPTY)
     if rule is None:
-        return Secret(row, None, UNBOUND, text)
+        return Secret(row, None, UNBOUND, text, forms(text))
     return Secret(row, rule, USABLE, text, forms(text, *rule.template.around(text)))
 
 
@@ -93,6 +93,20 @@ def unusable(secret: Secret, method: str, url: Url) -> OSError:
         rule=f"secret {name}: {secret.row.rule}",
         remedy=remedy,
     )
+
+
+def unlent(secret: Secret) -> OSError:
+    """Say why a secret cannot be lent to what would use it."""
+    name = secret.row.name
+    if secret.state == DAMAGED:
+        return _damaged(secret.row)
+    if secret.state == LOCKED:
+        return fault(
+            errno.EACCES, f"the vault with {name!r} is locked; do: oanix secret unlock MOUNTPOINT"
+        )
+    if secret.state == EMPTY:
+        return fault(errno.ENOENT, f"the secret {name!r} has no value yet")
+    return fault(errno.EACCES, f"the secret {name!r} is bound to URLs and is used nowhere else")
 
 
 def _damaged(row: Row) -> OSError:

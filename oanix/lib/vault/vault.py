@@ -9,18 +9,28 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from attrs import evolve, field, frozen
 
 from oanix.errors import fault
 from oanix.lib.url import Url
-from oanix.lib.vault.info import EMPTY, USABLE, SecretInfo
+from oanix.lib.vault.info import EMPTY, UNBOUND, USABLE, SecretInfo
 from oanix.lib.vault.keys import DataKey, Kept, Key, Randomness
 from oanix.lib.vault.mask import Mask
 from oanix.lib.vault.names import check_name, check_value
 from oanix.lib.vault.rows import Row, Rows, Use
 from oanix.lib.vault.rules import SecretRule, destination
-from oanix.lib.vault.secret import Secret, check_fit, is_name, load, opened, sealed, unusable
+from oanix.lib.vault.secret import (
+    Secret,
+    check_fit,
+    is_name,
+    load,
+    opened,
+    sealed,
+    unlent,
+    unusable,
+)
 from oanix.lib.vault.template import Headers
 
 log = logging.getLogger(__name__)
@@ -38,6 +48,7 @@ _PARTIAL = ("range", "request-range", "if-range")
 
 Infos = list[SecretInfo]
 Names = list[str]
+T = TypeVar("T")
 
 
 @frozen
@@ -278,6 +289,20 @@ class Vault:
             url, headers = secret.rule.template.apply(secret.value, url, headers)
         self._note(chosen.values())
         return Attached(url, headers, tuple(secret.row.name for secret in chosen.values()))
+
+    def lend(self, name: str, make: Callable[[bytes], T]) -> T:
+        """Make something that uses a value and does not show it, as a signer of its key.
+
+        For secrets that are bound to no URL: a bound one has no use beside its rule. Raises
+        OSError: ENOENT; EACCES while locked and for a bound one; EIO for one that was changed by
+        others; as `make`.
+        """
+        secret = self._require(name)
+        if secret.state != UNBOUND:
+            raise unlent(secret)
+        made = make(secret.value.encode())
+        self._note((secret,))
+        return made
 
     def mask_for(self, url: Url) -> Mask:
         """Give what masks the values bound to this host, and those used so far in this process."""
