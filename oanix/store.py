@@ -119,6 +119,22 @@ class Store:
                 self.execute("ROLLBACK")
             raise
 
+    @contextmanager
+    def watched(self, over: Callable[[], bool], steps: int) -> Iterator[None]:
+        """Ask every so many steps of SQLite's machine whether it is over: OSError EINTR then.
+
+        What `over` raises is raised by what it interrupts (sqlite.org/c3ref/progress_handler.html).
+        """
+        self._connection.set_progress_handler(over, steps)
+        try:
+            yield
+        finally:
+            self._connection.set_progress_handler(None)
+
+    def function(self, name: str, call: Callable[..., Value], arguments: int) -> None:
+        """Make a function of ours known to SQL. It must not raise."""
+        self._connection.create_scalar_function(name, call, arguments)
+
     def close(self) -> None:
         """Close it; the last one to do so empties the write-ahead log. Closing twice is allowed."""
         with _meant(self.path):

@@ -13,8 +13,9 @@ import pytest
 import trio
 from attrs import define
 
-from oanix.lib.nostr import Event
+from oanix.lib.nostr import Event, Template
 from oanix.lib.nostr.auth import auth_template
+from oanix.lib.nostr.negentropy import Items, Reconciliation
 from oanix.lib.websocket import WebSocket
 from oanix.services.relay import Core, RelayLimits
 from oanix.services.relay.link import Link, SocketWire, memory_link
@@ -128,7 +129,8 @@ async def test_an_event_is_answered_found_and_passed_on(tmp_path: Path) -> None:
         ('["EVENT"]', "NOTICE"), ('["EVENT",{}]', "NOTICE"), ('["EVENT",{"id":"x"}]', "OK"),
         ('["EVENT",1,2]', "NOTICE"), ('["AUTH",{"id":"y"}]', "OK"), ('["CLOSE"]', "NOTICE"),
         ("[" * 1000, "NOTICE"), ('["EVENT",{"id":"\\ud800"}]', "NOTICE"), (b"\xff\xfe", "NOTICE"),
-        ('["NEG-OPEN","n",{},"61"]', "NOTICE"),
+        ('["NEG-OPEN","n",{}]', "NEG-ERR"), ('["NEG-MSG","n","61"]', "NEG-ERR"),
+        ('["NEG-OPEN","n",{},"6"]', "NEG-ERR"), ('["NEG-OTHER","n"]', "NOTICE"),
     ],
 )  # fmt: skip
 async def test_what_is_no_message_is_told_to_whom_it_can_be_told(
@@ -141,8 +143,111 @@ async def test_what_is_no_message_is_told_to_whom_it_can_be_told(
         assert heard[0] == answer
         if answer == "OK":
             assert heard[2] is False
-        assert heard[-1].split(":")[0] in ("invalid", "unsupported")
+        assert heard[-1].split(":")[0] in ("invalid", "unsupported", "closed")
         assert await client.stored("after", {}) == ([], "finish")
+
+
+async def test_a_client_learns_what_it_lacks_and_what_the_relay_lacks(tmp_path: Path) -> None:
+    kept = [note(str(n), ANN, 1, NOW - n) for n in range(120)]
+    extra = note("not there")
+    hidden = ANN.sign_now(Template(1059, "", (("p", BOB.pubkey),), NOW))
+    async with relay(tmp_path) as it:
+        client = await it.client()
+        for event in (*kept, hidden):
+            assert (await client.put(event))[2]
+        mine = Items((e.created_at, bytes.fromhex(e.id)) for e in (*kept[:100], extra))
+        asking = Reconciliation(mine)
+        answer = await client.ask("NEG-OPEN", "n", {"kinds": [1, 1059]}, asking.initiate().hex())
+        while (following := asking.step(bytes.fromhex(answer[2]))) is not None:
+            assert answer[:2] == ["NEG-MSG", "n"]
+            answer = await client.ask("NEG-MSG", "n", following.hex())
+        assert asking.have == {bytes.fromhex(extra.id)}
+        assert asking.need == {bytes.fromhex(e.id) for e in kept[100:]}
+        assert await client.ask("NEG-MSG", "n", "ff") == [
+            "NEG-ERR", "n", "invalid: this is no negentropy message",
+        ]  # fmt: skip
+        assert (await client.ask("NEG-OPEN", "m", {}, "62")) == ["NEG-MSG", "m", "61"]
+        await client.say("NEG-CLOSE", "m")
+        assert (await client.ask("NEG-MSG", "m", "61"))[2].startswith("closed: ")
+
+
+async def test_negotiations_have_bounds(tmp_path: Path) -> None:
+    limits = RelayLimits(negotiations=1, negotiated=2)
+    async with relay(tmp_path, limits) as it:
+        client = await it.client()
+        for n in range(3):
+            assert (await client.put(note(str(n))))[2]
+        assert (await client.ask("NEG-OPEN", "n", {}, "61"))[2].startswith("blocked: this query")
+        assert (await client.ask("NEG-OPEN", "n", {"limit": 2}, "61"))[0] == "NEG-MSG"
+        assert (await client.ask("NEG-OPEN", "n", {"limit": 1}, "61"))[0] == "NEG-MSG"
+        assert (await client.ask("NEG-OPEN", "o", {"limit": 1}, "61"))[2].startswith("blocked: at")
+
+
+async def test_a_question_that_takes_long_is_answered_from_a_thread_and_nothing_is_missed(
+    tmp_path: Path,
+) -> None:
+    async with relay(tmp_path) as it:
+        client, other = await it.client(), await it.client()
+        kept = [note(str(n), ANN, 1, NOW - n) for n in range(40)]
+        for event in kept:
+            assert (await client.put(event))[2]
+        it.shared.core.quick_s = 0.0
+        late = note("late", ANN, 1, NOW + 5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.say, "REQ", "s", {"kinds": [1]})
+            nursery.start_soon(other.put, late)
+        seen: list[str] = []
+        while len(seen) < 41:
+            heard = await client.hear()
+            if heard[0] == "EVENT":
+                seen.append(heard[2]["id"])
+        assert sorted(seen) == sorted(event.id for event in (*kept, late))
+
+
+async def test_what_is_written_is_found_by_its_words(tmp_path: Path) -> None:
+    cafe = note("Un café, s'il vous plaît, in the old harbour")
+    tea = note("A tea in the harbour; no coffee", BOB)
+    page = ANN.sign_now(
+        Template(
+            30_023,
+            "long",
+            (
+                ("d", "x"),
+                ("title", "Harbours"),
+            ),
+            NOW,
+        )
+    )
+    secret = note("harbour", ANN, 4)
+    async with relay(tmp_path) as it:
+        client = await it.client()
+        for event in (cafe, tea, page, secret):
+            assert (await client.put(event))[2]
+        await it.shared.core.indexed()
+
+        async def found(search: str, **more: object) -> set[str]:
+            return set((await client.stored("s", {"search": search, **more}))[0])
+
+        assert await found("HARBOUR") == {cafe.id, tea.id}
+        assert await found("cafe harbour language:fr") == {cafe.id}
+        assert await found('"old harbour"') == {cafe.id}
+        assert await found('"harbour old"') == set()
+        assert await found("harbours") == {page.id}
+        assert await found("harbour", authors=[BOB.pubkey]) == {tea.id}
+        assert await found('OR NEAR( * "') == set()
+        assert await client.ask("COUNT", "c", {"search": "harbour"}) == ["COUNT", "c", {"count": 2}]
+        newer = note("another Harbour", BOB, 1, NOW + 1)
+        assert await client.stored("live", {"search": "harbour", "limit": 0}) == ([], "finish")
+        await client.say("EVENT", json.loads(note("nothing", BOB).json()))
+        await client.say("EVENT", json.loads(newer.json()))
+        while (heard := await client.hear())[:2] != ["EVENT", "live"]:
+            assert heard[0] == "OK"
+        assert heard[2]["id"] == newer.id
+        deletion = ANN.sign_now(Template(5, "", (("e", cafe.id),), NOW))
+        await client.say("EVENT", json.loads(deletion.json()))
+        while (await client.hear())[:2] != ["OK", deletion.id]:
+            pass
+        assert cafe.id not in await found("harbour")
 
 
 async def test_who_says_nothing_sensible_for_long_is_sent_away(tmp_path: Path) -> None:

@@ -1,18 +1,16 @@
 """RuleBook: the owner's rules as text, in memory and in a file of the state folder."""
 
 import logging
-import os
 from pathlib import Path
 
+from oanix.kit.rules import save_rules
 from oanix.lib.policy import Policy, PolicyError, Rules
+from oanix.lib.policy.rules import RULES_MAX, TEXT_MAX
 
 log = logging.getLogger(__name__)
 
 NAME = "policy"
 DENY = "deny *\n"
-
-OURS = "#: "
-"""Begins the lines that reading the policy adds: they are not part of it."""
 
 
 class RuleBook:
@@ -20,6 +18,9 @@ class RuleBook:
 
     What cannot be read at the start denies everything: a broken file must not open the network.
     """
+
+    lines_max = RULES_MAX
+    text_max = TEXT_MAX
 
     def __init__(self, policy: Policy, folder: Path | None) -> None:
         self._policy = policy
@@ -52,7 +53,7 @@ class RuleBook:
         """
         rules = Rules.parse(text)
         if self._path is not None:
-            self._save(self._path, text)
+            save_rules(self._path, text, keep_broken=bool(self.warning))
         self._policy.replace(rules)
         self.text, self.warning = text, ""
 
@@ -61,31 +62,11 @@ class RuleBook:
         end = "" if self.text.endswith("\n") or not self.text else "\n"
         self.replace(f"{self.text}{end}{line}\n")
 
-    def _save(self, path: Path, text: str) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_name(f"{NAME}.new")
-        with open(fresh, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if self.warning and path.exists():
-            # What could not be read was written by somebody, who may want to mend it.
-            kept = path.with_name(f"{NAME}.broken")
-            kept.unlink(missing_ok=True)
-            os.link(path, kept)
-        os.replace(fresh, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    def check(self, line: str, number: int) -> bool:
+        """Tell whether a line is a rule, and no comment. Raises OSError EINVAL (PolicyError)."""
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def check_line(line: str, number: int) -> bool:
-    """Tell whether a line is a rule, and no comment. Raises OSError EINVAL (PolicyError)."""
-    try:
-        return bool(Rules.parse(line).rules)
-    except PolicyError as error:
-        raise PolicyError(
-            error.sentence, source=error.source, line=number, column=error.column
-        ) from None
+            return bool(Rules.parse(line).rules)
+        except PolicyError as error:
+            raise PolicyError(
+                error.sentence, source=error.source, line=number, column=error.column
+            ) from None

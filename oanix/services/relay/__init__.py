@@ -1,6 +1,7 @@
-"""The relay: where Nostr's events are kept, found, and passed on as they come."""
+"""Relay: a Nostr relay, as files and as a server of WebSockets."""
 
 from oanix.services.relay.core import Core
-from oanix.services.relay.rules import Outcome, Peer, RelayLimits
+from oanix.services.relay.rules import Outcome, RelayLimits
+from oanix.services.relay.service import RelayFs
 
-__all__ = ["Core", "Outcome", "Peer", "RelayLimits"]
+__all__ = ["Core", "Outcome", "RelayFs", "RelayLimits"]

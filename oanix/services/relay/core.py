@@ -5,16 +5,21 @@ next, so that one sync serves many. An event is acknowledged after that, never b
 """
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
 from attrs import frozen
 
+from oanix.bell import Bell
 from oanix.kit import Ring
 from oanix.lib.nostr import Event, Filter, Invalid
+from oanix.lib.policy.rate import Buckets
 from oanix.services.relay.live import Deliver, Live, Subscription
-from oanix.services.relay.reading import Reader
+from oanix.services.relay.policy import RelayPolicy
+from oanix.services.relay.reading import Reader, TimeUp
 from oanix.services.relay.rules import Outcome, Peer, RelayLimits, may_see, refused
 from oanix.services.relay.schema import MIGRATIONS
 from oanix.services.relay.writing import Writer
@@ -31,6 +36,20 @@ WAITING = 4_096
 SWEEP_S = 60.0
 """How often what has expired is removed."""
 
+INDEXED = 200
+"""Events that are made searchable together."""
+
+QUICK_S = 0.004
+"""How long the answer to a question may keep all others waiting; longer ones go to a thread."""
+
+SLOW_S = 5.0
+"""How long an answer may take at all."""
+
+READERS = 2
+"""Slow answers at a time."""
+
+T = TypeVar("T")
+
 
 @frozen(eq=False)
 class _Submitted:
@@ -44,16 +63,25 @@ class Core:
     """One relay. Create it with `create`, and use it while it is `running`."""
 
     def __init__(
-        self, writing: Store, reading: Store, *, now: Callable[[], float], limits: RelayLimits,
-        url: str,
+        self, stores: Sequence[Store], *, now: Callable[[], float], limits: RelayLimits, url: str,
     ) -> None:  # fmt: skip
         self.limits = limits
+        self.quick_s = QUICK_S
+        self.policy = RelayPolicy()
         self.accepted = Ring()
         """The events that were taken, as JSON lines."""
         self._now = now
-        self._stores = (writing, reading)
+        self._stores = stores
+        writing, reading, *slow = stores
+        self._settings = reading
         self._writer = Writer(writing, url)
         self._reader = Reader(reading)
+        self._slow = [Reader(store) for store in slow]
+        self._readers = trio.CapacityLimiter(len(slow))
+        self._threads = trio.CapacityLimiter(len(slow))
+        self._buckets = Buckets(clock=now)
+        self._fresh, self._followed = Bell(), Bell()
+        self._findable = 0
         self._live = Live()
         self._send, self._waiting = trio.open_memory_channel[_Submitted](WAITING)
         self._limiter = trio.CapacityLimiter(1)
@@ -71,13 +99,14 @@ class Core:
 
         The clock gives seconds since the epoch; url is how clients call this relay.
         """
-        writing = Store.open(path, MIGRATIONS)
+        stores: list[Store] = []
         try:
-            reading = Store.open(path, MIGRATIONS)
+            stores.extend(Store.open(path, MIGRATIONS) for _ in range(2 + READERS))
         except BaseException:
-            writing.close()
+            for store in stores:
+                store.close()
             raise
-        return cls(writing, reading, now=now, limits=limits or RelayLimits(), url=url)
+        return cls(stores, now=now, limits=limits or RelayLimits(), url=url)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -85,6 +114,7 @@ class Core:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._commit)
             nursery.start_soon(self._sweep)
+            nursery.start_soon(self._index)
             self._running = True
             try:
                 yield
@@ -131,12 +161,23 @@ class Core:
 
         Waits while too many others wait to be taken.
         """
-        refusal = refused(event, peer, self.limits, int(self._now()))
+        refusal = (
+            refused(event, peer, self.limits, int(self._now()))
+            or self.policy.writing(event, peer)
+            or self._too_often("write", peer, event)
+        )
         if refusal is not None or not self._running:
             self._refused += 1
             done(refusal or _closing())
             return
         await self._send.send(_Submitted(event, done))
+
+    def _too_often(self, what: str, peer: Peer, event: Event | None = None) -> Outcome | None:
+        buckets = tuple(self.policy.buckets(what, peer, event))
+        if not buckets or not (wait := self._buckets.take(buckets, patience_s=0.0)):
+            return None
+        rates = ", ".join(str(rate) for _, rate in buckets)
+        return Outcome(False, f"rate-limited: at most {rates}; wait {wait:.1f} s")
 
     async def _commit(self) -> None:
         while True:
@@ -175,35 +216,124 @@ class Core:
             raw = one.event.json()
             self.accepted.put(raw + b"\n")
             self._live.tell(one.event, raw)
+            self._fresh.ring()
         one.end(outcome)
 
     async def _sweep(self) -> None:
         while True:
-            now = int(self._now())
             try:
-                await trio.to_thread.run_sync(self._writer.sweep, now, limiter=self._limiter)
+                await self.sweep()
             except OSError as error:
                 log.warning("what has expired could not be removed: %s", error.strerror)
             await trio.sleep(SWEEP_S)
 
+    async def sweep(self) -> int:
+        """Remove what has expired; gives how many events. Raises OSError."""
+        return await trio.to_thread.run_sync(
+            self._writer.sweep, int(self._now()), limiter=self._limiter
+        )
+
+    async def indexed(self) -> None:
+        """Wait until what is stored now can be found by its words."""
+        number = self._taken
+        while self._findable < number:
+            await self._followed.wait()
+
+    async def _index(self) -> None:
+        # Searching follows writing, a little behind: what comes next is written first.
+        while True:
+            number = self._taken
+            try:
+                more = await trio.to_thread.run_sync(
+                    self._writer.index, INDEXED, limiter=self._limiter
+                )
+            except OSError as error:
+                log.warning("what is new cannot be searched: %s", error.strerror)
+                more = False
+            if more:
+                continue
+            self._findable = number
+            self._followed.ring()
+            if number == self._taken:
+                await self._fresh.wait()
+
     # Finding -------------------------------------------------------------------------------------
 
-    def query(self, filters: Sequence[Filter], peer: Peer) -> tuple[list[bytes], bool]:
-        """Give the JSON of what is stored, newest first, and whether there is more. Raises OSError.
+    async def query(self, filters: Sequence[Filter], peer: Peer) -> tuple[list[bytes], bool]:
+        """Give the JSON of what is stored, newest first, and whether there is more.
 
-        Raises Invalid for too many filters.
+        Raises OSError; Invalid for too many filters; TimeUp for a question that takes too long.
         """
         self._check(filters)
-        return self._reader.find(filters, peer, int(self._now()), self.limits.results)
+        now, most = int(self._now()), self.limits.results
+        return await self._answer(peer, lambda reader: reader.find(filters, peer, now, most))
 
-    def count(self, filters: Sequence[Filter], peer: Peer) -> int:
-        """Count what is stored (NIP-45). Raises OSError, Invalid."""
+    async def count(self, filters: Sequence[Filter], peer: Peer) -> int:
+        """Count what is stored (NIP-45). Raises as `query`."""
         self._check(filters)
-        return self._reader.count(filters, peer, int(self._now()))
+        now = int(self._now())
+        return await self._answer(peer, lambda reader: reader.count(filters, peer, now))
 
-    def get(self, name: str) -> bytes | None:
-        """Give the JSON of one event by its id."""
-        return self._reader.get(bytes.fromhex(name), int(self._now()))
+    async def names(self, one: Filter, peer: Peer, most: int) -> list[tuple[int, bytes]]:
+        """Give times and ids of what is stored, at most so many (NIP-77). Raises as `query`."""
+        now = int(self._now())
+        return await self._answer(peer, lambda reader: reader.names(one, peer, now, most))
+
+    async def get(self, name: str, peer: Peer) -> bytes | None:
+        """Give the JSON of one event by its id. Raises OSError."""
+        found, _ = await self.query([Filter(ids=frozenset((name,)))], peer)
+        return found[0] if found else None
+
+    def refused_question(self, filters: Sequence[Filter], peer: Peer) -> str | None:
+        """Give why a question is not answered at all, or None; counts it."""
+        busy = self._too_often("read", peer)
+        return busy.message if busy is not None else self.policy.asking(filters, peer)
+
+    async def _answer(self, peer: Peer, ask: Callable[[Reader], T]) -> T:
+        """Ask the reader at hand; in a thread what takes long, where it keeps nobody waiting."""
+        end = time.perf_counter() + self.quick_s
+        policy = self.policy
+        try:
+            with self._reader.asked(policy, peer, lambda: time.perf_counter() >= end):
+                return ask(self._reader)
+        except TimeUp:
+            pass
+
+        def slowly() -> T:
+            end = time.perf_counter() + SLOW_S
+
+            def over() -> bool:
+                trio.from_thread.check_cancelled()
+                return time.perf_counter() > end
+
+            with reader.asked(policy, peer, over):
+                return ask(reader)
+
+        async with self._readers:
+            reader = self._slow.pop()
+            try:
+                return await trio.to_thread.run_sync(slowly, limiter=self._threads)
+            finally:
+                self._slow.append(reader)
+
+    # Settings ------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, str]:
+        """Give what the owner has set. Raises OSError."""
+        return {
+            str(name): str(value)
+            for name, value in self._settings.execute("SELECT name, value FROM settings")
+        }
+
+    def set(self, name: str, value: str) -> None:
+        """Keep a setting; an empty one is forgotten. Raises OSError.
+
+        It waits in place for what is being committed: an owner changes settings seldom.
+        """
+        if value:
+            self._settings.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", name, value)
+        else:
+            self._settings.execute("DELETE FROM settings WHERE name = ?", name)
 
     def subscribe(
         self, filters: Sequence[Filter], peer: Peer, deliver: Deliver
@@ -213,7 +343,10 @@ class Core:
 
         def allows(event: Event) -> bool:
             # As the peer is then: keys may have been proven meanwhile.
-            return may_see(event, peer)
+            policy = self.policy
+            return may_see(event, peer) and (
+                not policy.hides or policy.may_read(event.kind, event.pubkey, event.id, peer)
+            )
 
         return self._live.add(Subscription(tuple(filters), allows, deliver))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from attrs import define
 
 from oanix.lib.nostr import Event, Filter
+from oanix.services.relay.searching import hits
 
 Deliver = Callable[[Event, bytes], None]
 """Takes an event and its JSON; must not wait and must not raise."""
@@ -24,7 +25,8 @@ class Subscription:
 
     def wants(self, event: Event) -> bool:
         """Tell whether an event is for this listener."""
-        return any(one.matches(event) for one in self.filters) and self.allows(event)
+        wanted = any(one.matches(event) and hits(one, event) for one in self.filters)
+        return wanted and self.allows(event)
 
 
 class Live:

@@ -1,10 +1,11 @@
-"""Messages: what clients say to a relay, and what it answers (NIP-01, 42, 45, 67).
+"""Messages: what clients say to a relay, and what it answers (NIP-01, 42, 45, 67, 77).
 
 A message of a client is a JSON list whose first string says what it is. What is wrong with one is
 told to whoever it can be told to: an OK for an event with an id, a CLOSED for a subscription with a
 name, and a NOTICE for the rest.
 """
 
+import re
 from typing import Final
 
 from attrs import frozen
@@ -16,6 +17,8 @@ SUBSCRIPTION_MAX: Final = 64
 
 SHOWN_MAX: Final = 64
 """Characters of a client's words that are said back to it."""
+
+_HEX: Final = re.compile("(?:[0-9a-fA-F]{2})+")
 
 
 @frozen
@@ -49,13 +52,37 @@ class Close:
 
 
 @frozen
+class Negotiate:
+    """NEG-OPEN: what both sides have of a filter; message is the client's first (NIP-77)."""
+
+    name: str
+    filter: Filter
+    message: bytes
+
+
+@frozen
+class Continue:
+    """NEG-MSG: the next message of a negotiation."""
+
+    name: str
+    message: bytes
+
+
+@frozen
+class Abandon:
+    """NEG-CLOSE: the end of a negotiation."""
+
+    name: str
+
+
+@frozen
 class Login:
     """AUTH: an event that proves who asks (NIP-42)."""
 
     event: Event
 
 
-Said = Say | Ask | Count | Close | Login
+Said = Say | Ask | Count | Close | Negotiate | Continue | Abandon | Login
 
 
 class Refusal(Exception):
@@ -94,6 +121,16 @@ def counted(name: str, count: int) -> bytes:
     return encode(["COUNT", name, {"count": count}])
 
 
+def negotiated(name: str, message: bytes) -> bytes:
+    """Write the next message of a negotiation."""
+    return encode(["NEG-MSG", name, message.hex()])
+
+
+def unnegotiated(name: str, message: str) -> bytes:
+    """Write that a negotiation is refused, or has ended on this side."""
+    return encode(["NEG-ERR", name, message])
+
+
 def challenge(text: str) -> bytes:
     """Write what an authentication has to hold."""
     return encode(["AUTH", text])
@@ -128,7 +165,30 @@ def parse(text: str | bytes, *, max_filters: int) -> Said:
         return Ask(name, filters) if kind == "REQ" else Count(name, filters)
     if kind == "CLOSE":
         return Close(_name(said))
+    if kind.startswith("NEG-") and (negotiation := _negotiation(said)):
+        return negotiation
     raise Refusal(notice(f"unsupported: {kind[:SHOWN_MAX]!r} is no message that this relay knows"))
+
+
+def _negotiation(said: list[object]) -> Said | None:
+    kind = said[0]
+    if kind == "NEG-CLOSE":
+        return Abandon(_name(said))
+    if kind not in ("NEG-OPEN", "NEG-MSG"):
+        return None
+    name = _name(said)
+    message = said[-1]
+    try:
+        if len(said) != (4 if kind == "NEG-OPEN" else 3) or not isinstance(message, str):
+            raise Invalid("NEG-OPEN has a name, a filter and a message, NEG-MSG all but the filter")
+        if not _HEX.fullmatch(message):
+            raise Invalid("the message is no hex")
+        raw = bytes.fromhex(message)
+        if kind == "NEG-MSG":
+            return Continue(name, raw)
+        return Negotiate(name, Filter.parse(said[2]), raw)
+    except Invalid as error:
+        raise Refusal(unnegotiated(name, f"invalid: {error.reason}")) from None
 
 
 def _event(said: list[object]) -> Event:

@@ -1,48 +1,90 @@
 """Reading: finds events by filters, newest first, of one time the lowest id first.
 
 A filter is answered by one question for each value of its most telling list (each author, each
-value of a tag), which an index answers in order; their answers are merged up to the limit.
+value of a tag), which an index answers in order; their answers are merged up to the limit. A search
+is one question, answered in the order of how well events fit.
 """
 
+import errno
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice, product
 from typing import Final
 
 from attrs import frozen
 
 from oanix.lib.nostr import Filter
+from oanix.services.relay.policy import RelayPolicy
 from oanix.services.relay.rules import GIFT_WRAPS, Peer
+from oanix.services.relay.searching import expression
 from oanix.store import Row, Store, Value
 
 BRANCHES: Final = 400
 """Values of a list that are asked for one by one; more are asked for together, and sorted."""
 
 
+STEPS: Final = 2_000
+"""After how many steps of SQLite's machine (some 0.1 ms) is asked whether time is up."""
+
+Found = tuple[int, bytes, bytes]
+"""A time, an id, and the JSON."""
+
+
+class TimeUp(Exception):
+    """The answer takes longer than it may."""
+
+
 @frozen
 class _Question:
-    """A part of SQL: from where, under which conditions, with which values."""
+    """A part of SQL: from where, in which order, under which conditions, with which values."""
 
     source: str
     order: str
     conditions: tuple[str, ...]
     values: tuple[Value, ...]
+    ranked: bool = False
 
 
 class Reader:
-    """Finds events in a database that somebody else writes."""
+    """Finds events in a database that somebody else writes; one question at a time.
+
+    Every method raises OSError, and TimeUp once `over` says so.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._over: Callable[[], bool] = _never
+        self._policy = RelayPolicy()
+        self._peer: Peer | None = None
+        store.function("may_read", self._may_read, 3)
+
+    @contextmanager
+    def asked(self, policy: RelayPolicy, peer: Peer, over: Callable[[], bool]) -> Iterator[None]:
+        """Answer in the block what somebody asks, by these rules and within a time."""
+        self._policy, self._peer, self._over = policy, peer, over
+        try:
+            with self._store.watched(over, STEPS):
+                yield
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                raise TimeUp from None
+            raise
+        finally:
+            self._policy, self._peer, self._over = RelayPolicy(), None, _never
+
+    def _may_read(self, name: bytes, author: bytes, kind: int) -> int:
+        assert self._peer is not None
+        return self._policy.may_read(kind, author.hex(), name.hex(), self._peer)
 
     def find(
         self, filters: Sequence[Filter], peer: Peer, now: int, most: int
     ) -> tuple[list[bytes], bool]:
         """Give the JSON of what the filters match, each event once, and whether there is more.
 
-        Each filter has its limit, and all of them `most`. Raises OSError.
+        Each filter has its limit, and all of them `most`. A lone search keeps its order.
         """
-        found: dict[bytes, tuple[int, bytes, bytes]] = {}
+        found: dict[bytes, Found] = {}
         more = False
         for one in filters:
             limit = most if one.limit is None else min(one.limit, most)
@@ -50,40 +92,41 @@ class Reader:
             more = more or len(rows) > limit
             for at, name, raw in rows[:limit]:
                 found[name] = (-at, name, raw)
-        ordered = sorted(found.values())
+        ordered = list(found.values())
+        if len(filters) > 1 or filters[0].search is None:
+            ordered.sort()
         return [raw for _, _, raw in ordered[:most]], more or len(ordered) > most
 
     def count(self, filters: Sequence[Filter], peer: Peer, now: int) -> int:
         """Count what the filters match, each event once (NIP-45)."""
         names: set[bytes] = set()
         for one in filters:
-            for question in _together(one):
-                names.update(
-                    name for _, name, _ in self._ask(question, one, peer, now, 1 << 40, raw=False)
-                )
+            names.update(name for _, name in self.names(one, peer, now, 1 << 40))
         return len(names)
 
-    def get(self, name: bytes, now: int) -> bytes | None:
-        """Give the JSON of one event."""
-        found = self._store.execute(
-            "SELECT json FROM events WHERE id = ? AND (expires IS NULL OR expires > ?)", name, now
-        )
-        return found[0][0] if found and isinstance(found[0][0], bytes) else None
+    def names(self, one: Filter, peer: Peer, now: int, most: int) -> list[tuple[int, bytes]]:
+        """Give the times and ids of what a filter matches, at most so many."""
+        found: dict[bytes, int] = {}
+        for question in _together(one):
+            rows = self._ask(question, one, peer, now, most, raw=False)
+            found.update((name, at) for at, name, _ in rows)
+        return [(at, name) for name, at in found.items()]
 
-    def _rows(
-        self, one: Filter, peer: Peer, now: int, most: int
-    ) -> Iterator[tuple[int, bytes, bytes]]:
+    def _rows(self, one: Filter, peer: Peer, now: int, most: int) -> Iterator[Found]:
         if one.limit == 0:
             return iter(())
-        answers = [
-            self._ask(question, one, peer, now, most, raw=True) for question in _questions(one)
-        ]
+        questions = _questions(one)
+        answers = [self._ask(question, one, peer, now, most, raw=True) for question in questions]
+        if questions[0].ranked:
+            return iter(answers[0])
         merged = heapq.merge(*answers, key=lambda row: (-row[0], row[1]))
         return _once(merged)
 
     def _ask(
         self, question: _Question, one: Filter, peer: Peer, now: int, most: int, *, raw: bool
-    ) -> list[tuple[int, bytes, bytes]]:
+    ) -> list[Found]:
+        if self._over():
+            raise TimeUp
         conditions, values = list(question.conditions), list(question.values)
         time = f"{question.order}.created_at"
         if one.since is not None:
@@ -95,22 +138,29 @@ class Reader:
         conditions.append("(e.expires IS NULL OR e.expires > ?)")
         values.append(now)
         _guard(conditions, values, peer)
+        if self._policy.hides:
+            conditions.append("may_read(e.id, e.pubkey, e.kind)")
+        order = "s.rank, " if question.ranked else ""
         rows = self._store.execute(
             f"SELECT e.created_at, e.id, {'e.json' if raw else 'NULL'} FROM {question.source} "
-            f"WHERE {' AND '.join(conditions)} ORDER BY {time} DESC, e.id LIMIT ?",
+            f"WHERE {' AND '.join(conditions)} ORDER BY {order}{time} DESC, e.id LIMIT ?",
             *values, most,
         )  # fmt: skip
         return [_typed(row) for row in rows]
 
 
-def _typed(row: Row) -> tuple[int, bytes, bytes]:
+def _never() -> bool:
+    return False
+
+
+def _typed(row: Row) -> Found:
     at, name, raw = row
     assert isinstance(at, int)
     assert isinstance(name, bytes)
     return at, name, raw if isinstance(raw, bytes) else b""
 
 
-def _once(rows: Iterator[tuple[int, bytes, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
+def _once(rows: Iterator[tuple[int, bytes, bytes]]) -> Iterator[Found]:
     # Two questions may find one event; in order, it comes twice in a row.
     last = b""
     for row in rows:
@@ -141,7 +191,7 @@ def _questions(one: Filter) -> list[_Question]:
     """Split a filter into questions that an index answers in order."""
     authors = [bytes.fromhex(author) for author in sorted(one.authors or ())]
     kinds = sorted(one.kinds or ())
-    if one.ids is not None:
+    if one.ids is not None or one.search is not None:
         return _together(one)
     if one.tags:
         letter, wanted = min(one.tags.items(), key=lambda item: len(item[1]))
@@ -162,6 +212,8 @@ def _questions(one: Filter) -> list[_Question]:
 
 def _together(one: Filter) -> list[_Question]:
     """Ask for all that a filter matches at once."""
+    if one.search is not None and (words := expression(one.search)):
+        return [_searched(one, words)]
     if one.ids is None and one.tags:
         letter, wanted = min(one.tags.items(), key=lambda item: len(item[1]))
         return [_tagged(one, letter, sorted(wanted))]
@@ -179,6 +231,18 @@ def _tagged(one: Filter, letter: str, wanted: Sequence[str]) -> _Question:
         "tags t CROSS JOIN events e ON e.seq = t.seq", "t",
         ("t.name = ?", f"t.value IN ({_marks(wanted)})", *conditions),
         (letter, *wanted, *values),
+    )  # fmt: skip
+
+
+def _searched(one: Filter, wanted: str) -> _Question:
+    conditions, values = _rest(one, skip="")
+    if one.ids is not None:
+        names = [bytes.fromhex(name) for name in sorted(one.ids)]
+        conditions.append(f"e.id IN ({_marks(names)})")
+        values += names
+    return _Question(
+        "search s CROSS JOIN events e ON e.seq = s.rowid", "e",
+        ("search MATCH ?", *conditions), (wanted, *values), ranked=True,
     )  # fmt: skip
 
 

@@ -12,6 +12,14 @@ from oanix.lib.nostr.pow import committed, difficulty
 GIFT_WRAPS: Final = frozenset((1_059, 21_059))
 """Kinds that their reader alone may see (NIP-59)."""
 
+SEARCHED: Final = frozenset(
+    (
+        0, 1, 11, 20, 21, 22, 40, 41, 42, 1063, 1111, 1311, 1617, 1621, 1622, 9802, 30017, 30018,
+        30023, 30041, 30311, 30402, 30617, 30818, 31922, 31923, 31990, 34235, 34236, 34550,
+    )
+)  # fmt: skip
+"""Kinds whose content people read, and look for (NIP-50)."""
+
 REPOSTS: Final = frozenset((6, 16))
 DELETION: Final = 5
 VANISH: Final = 62
@@ -38,16 +46,19 @@ class Outcome:
 
 @frozen
 class RelayLimits:
-    """What is taken; the NIP-11 document says the same."""
+    """What is taken; the NIP-11 document says the same. Lengths are in characters."""
 
+    message: int = 512 * 1024
     content: int = 64 * 1024
     tags: int = 2_000
     tag_bytes: int = 64 * 1024
     future_s: int = 900
-    difficulty: int = 0
     results: int = 500
     filters: int = 20
     subscriptions: int = 50
+    negotiations: int = 8
+    negotiated: int = 500_000
+    """Events that one NIP-77 negotiation is about."""
 
 
 def refused(event: Event, peer: Peer, limits: RelayLimits, now: int) -> Outcome | None:
@@ -58,18 +69,17 @@ def refused(event: Event, peer: Peer, limits: RelayLimits, now: int) -> Outcome 
         return Outcome(False, f"invalid: created_at is over {limits.future_s} s in the future")
     if event.expiration is not None and event.expiration <= now:
         return Outcome(False, "invalid: the event has expired")
-    if len(event.content.encode()) > limits.content:
-        return Outcome(False, f"invalid: the content has more than {limits.content} bytes")
+    if len(event.content) > limits.content:
+        return Outcome(False, f"invalid: the content has more than {limits.content} characters")
     if len(event.tags) > limits.tags:
         return Outcome(False, f"invalid: more than {limits.tags} tags")
     if sum(len(part) for tag in event.tags for part in tag) > limits.tag_bytes:
         return Outcome(False, f"invalid: the tags have more than {limits.tag_bytes} characters")
-    if limits.difficulty and (short := _too_easy(event, limits.difficulty)):
-        return Outcome(False, f"pow: {short}")
     return _protected(event, peer)
 
 
-def _too_easy(event: Event, least: int) -> str:
+def too_easy(event: Event, least: int) -> str:
+    """Say what an event lacks of a proof of work (NIP-13), or nothing."""
     found, target = difficulty(event.id), committed(event)
     if found < least:
         return f"difficulty {found} is less than {least}"

@@ -4,6 +4,8 @@
 2. `tags` has the first values of one-letter tags, with the time: newest first needs no sort.
 3. What was deleted stays known: an id with who deleted it, an address or a key until a time.
 4. Whatever is found for a reader has not expired, whether the sweep has come by or not.
+5. `search` holds the words of events up to the `indexed` one: it follows, so that writing an event
+   never waits for it. A number of an event is never used again, for what it might still name.
 """
 
 from typing import Final
@@ -11,7 +13,7 @@ from typing import Final
 MIGRATIONS: Final = (
     """
     CREATE TABLE events (
-        seq INTEGER PRIMARY KEY,
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id BLOB NOT NULL UNIQUE,
         pubkey BLOB NOT NULL,
         kind INTEGER NOT NULL,
@@ -41,6 +43,17 @@ MIGRATIONS: Final = (
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE vanished (
         pubkey BLOB PRIMARY KEY, until INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE VIRTUAL TABLE search USING fts5 (
+        words, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2"
+    );
+    CREATE TRIGGER unsearchable AFTER DELETE ON events BEGIN
+        DELETE FROM search WHERE rowid = old.seq;
+    END;
+    CREATE TABLE indexed (seq INTEGER NOT NULL) STRICT;
+    INSERT INTO indexed VALUES (0);
+    CREATE TABLE settings (
+        name TEXT PRIMARY KEY, value TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
 )

@@ -20,15 +20,9 @@ from oanix.lib.nostr.auth import AUTH, check_auth
 from oanix.services.relay import messages as say
 from oanix.services.relay.core import Core
 from oanix.services.relay.link import Wire
-from oanix.services.relay.messages import (
-    Ask,
-    Close,
-    Count,
-    Login,
-    Refusal,
-    Say,
-)
+from oanix.services.relay.messages import Login, Refusal, Say
 from oanix.services.relay.outbox import Flusher, Outbox
+from oanix.services.relay.questions import Questions
 from oanix.services.relay.rules import Outcome
 
 log = logging.getLogger(__name__)
@@ -80,7 +74,7 @@ class Session:
         self._urls = tuple(urls)
         self._scope = trio.CancelScope()
         self._out = Outbox(wire, shared.flusher, shared.out_bytes, too_slow=self._too_slow)
-        self._subscriptions: dict[str, Callable[[], None]] = {}
+        self._questions = Questions(shared.core, self, self._out)
         self._pending = 0
         self._pending_bytes = 0
         self._bell = Bell()
@@ -96,7 +90,7 @@ class Session:
     @property
     def subscriptions(self) -> int:
         """How many it has open."""
-        return len(self._subscriptions)
+        return len(self._questions)
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -110,9 +104,7 @@ class Session:
                     await self._read()
                     nursery.cancel_scope.cancel()
         finally:
-            for end in self._subscriptions.values():
-                end()
-            self._subscriptions.clear()
+            self._questions.end_all()
         if self._farewell is not None:
             await self._wire.close(*self._farewell)
 
@@ -151,8 +143,11 @@ class Session:
             await self._publish(said.event, len(text))
             return
         await self._out.room()
+        if isinstance(said, Login):
+            self._login(said.event)
+            return
         try:
-            self._act(said)
+            await self._questions.act(said)
         except Refusal as refusal:
             self._out.put(refusal.answer)
 
@@ -166,16 +161,6 @@ class Session:
                 await self._out.drain()
             self.dismiss(POLICY, "too many messages that are none")
         await self._out.room()
-
-    def _act(self, said: say.Said) -> None:
-        if isinstance(said, Ask):
-            self._ask(said)
-        elif isinstance(said, Count):
-            self._count(said)
-        elif isinstance(said, Close):
-            self._end(said.name)
-        elif isinstance(said, Login):
-            self._login(said.event)
 
     # Events --------------------------------------------------------------------------------------
 
@@ -196,45 +181,6 @@ class Session:
 
         await self._core.post(event, self, done)
 
-    # Questions -----------------------------------------------------------------------------------
-
-    def _ask(self, asked: Ask) -> None:
-        self._end(asked.name)
-        most = self._limits.subscriptions
-        if len(self._subscriptions) >= most:
-            sentence = f"rate-limited: at most {most} subscriptions; close one first"
-            raise Refusal(say.closed(asked.name, sentence))
-        try:
-            found, more = self._core.query(asked.filters, self)
-            # What was stored a moment ago is found, and told to listeners a moment later.
-            untold = self._core.untold
-            twice = {event.id for event in map(Event.parse, found)} & untold if untold else set()
-            prefix = say.event_prefix(asked.name)
-
-            def deliver(event: Event, data: bytes) -> None:
-                if event.id in twice:
-                    twice.discard(event.id)
-                    return
-                self._out.put(prefix + data + b"]")
-
-            self._subscriptions[asked.name] = self._core.subscribe(asked.filters, self, deliver)
-        except (Invalid, OSError) as error:
-            raise Refusal(say.closed(asked.name, _told(error))) from error
-        texts = [prefix + data + b"]" for data in found]
-        self._out.answer([*texts, say.eose(asked.name, more=more)])
-
-    def _end(self, name: str) -> None:
-        end = self._subscriptions.pop(name, None)
-        if end is not None:
-            end()
-
-    def _count(self, asked: Count) -> None:
-        try:
-            count = self._core.count(asked.filters, self)
-        except (Invalid, OSError) as error:
-            raise Refusal(say.closed(asked.name, _told(error))) from error
-        self._out.put(say.counted(asked.name, count))
-
     # Who asks ------------------------------------------------------------------------------------
 
     def _login(self, event: Event) -> None:
@@ -250,10 +196,3 @@ class Session:
             return
         self.authed |= {event.pubkey}
         self._out.put(say.ok(event.id, True, ""))
-
-
-def _told(error: Invalid | OSError) -> str:
-    if isinstance(error, Invalid):
-        return f"invalid: {error.reason}"
-    log.warning("what is stored could not be read: %s", error.strerror)
-    return f"error: {error.strerror}"

@@ -5,10 +5,13 @@
 from collections.abc import Sequence
 
 from oanix.lib.nostr import Event, check_many
-from oanix.services.relay.rules import DELETION, VANISH, Outcome
+from oanix.services.relay.rules import DELETION, SEARCHED, VANISH, Outcome
+from oanix.services.relay.searching import words_of
 from oanix.store import Store
 
 EVERYWHERE = "ALL_RELAYS"
+
+_SEARCHED = f"[{','.join(map(str, sorted(SEARCHED)))}]"
 
 
 class Writer:
@@ -37,6 +40,24 @@ class Writer:
         with self._store.transaction():
             self._store.execute("DELETE FROM events WHERE expires <= ?", now)
             return int(str(self._store.execute("SELECT changes()")[0][0]))
+
+    def index(self, most: int) -> bool:
+        """Make the next events findable by their words; tells whether more are left."""
+        with self._store.transaction():
+            [(done,)] = self._store.execute("SELECT seq FROM indexed")
+            rows = self._store.execute(
+                "SELECT seq, CASE WHEN kind IN (SELECT value FROM json_each(?)) THEN json END "
+                "FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+                _SEARCHED, done, most,
+            )  # fmt: skip
+            for seq, raw in rows:
+                if isinstance(raw, bytes) and (words := words_of(Event.parse(raw))):
+                    self._store.execute(
+                        "INSERT INTO search (rowid, words) VALUES (?, ?)", seq, words
+                    )
+            if rows:
+                self._store.execute("UPDATE indexed SET seq = ?", rows[-1][0])
+        return len(rows) == most
 
     def _put(self, event: Event) -> Outcome:
         refusal = self._known(event) or self._gone(event)

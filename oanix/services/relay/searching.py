@@ -1,0 +1,67 @@
+"""Searching: the words of events, and what is looked for in them (NIP-50)."""
+
+import re
+import unicodedata
+from typing import Final
+
+from oanix.lib.nostr import Event, Filter, Invalid
+from oanix.services.relay.rules import SEARCHED
+
+WORDS_MAX: Final = 32
+"""Words and phrases of one search."""
+
+TITLES: Final = frozenset(("title", "subject", "summary", "name", "alt", "description", "t"))
+"""Tags whose value is read as text."""
+
+_PART: Final = re.compile(r'"([^"]*)"|(\S+)')
+_EXTENSION: Final = re.compile(r"[a-z][a-z0-9_-]*:[^/]\S*")
+_WORD: Final = re.compile(r"\w+")
+
+
+def words_of(event: Event) -> str:
+    """Give what an event is found by."""
+    if event.kind not in SEARCHED:
+        return ""
+    titles = [tag[1] for tag in event.tags if len(tag) > 1 and tag[0] in TITLES]
+    return "\n".join((*titles, event.content))
+
+
+def phrases(search: str) -> list[str]:
+    """Split a search into words and "quoted phrases"; extensions (`key:value`) are left out.
+
+    Raises Invalid for too many.
+    """
+    found = []
+    for quoted, word in _PART.findall(search):
+        text = quoted or ("" if _EXTENSION.fullmatch(word) else word)
+        if _WORD.search(text):
+            found.append(text)
+    if len(found) > WORDS_MAX:
+        raise Invalid(f"a search has at most {WORDS_MAX} words")
+    return found
+
+
+def expression(search: str) -> str:
+    """Write a search as a question to FTS5: every phrase, in any order; "" for one without words.
+
+    sqlite.org/fts5.html, section 3. Raises Invalid.
+    """
+    return " ".join(f'"{phrase}"' for phrase in (p.replace('"', " ") for p in phrases(search)))
+
+
+def hits(one: Filter, event: Event) -> bool:
+    """Tell whether an event that comes has what a filter searches for, if it does."""
+    if one.search is None:
+        return True
+    wanted = [_tokens(phrase) for phrase in phrases(one.search)]
+    if not wanted:
+        return True
+    said = f" {_tokens(words_of(event))} "
+    return all(f" {phrase} " in said for phrase in wanted)
+
+
+def _tokens(text: str) -> str:
+    # As unicode61 without diacritics takes a text apart.
+    plain = unicodedata.normalize("NFKD", text)
+    bare = "".join(c for c in plain if not unicodedata.combining(c))
+    return " ".join(_WORD.findall(bare.lower()))
