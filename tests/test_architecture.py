@@ -23,7 +23,7 @@ ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "coincurve": "oanix.lib.nostr.keys",
     "bech32": "oanix.lib.nostr.nip19",
     "ada_url": "oanix.lib.url",
-    "h11": "oanix.lib.web",
+    "h11": ("oanix.lib.web", "mounts.web"),
     "h2": "oanix.lib.web",
     "hishel": "oanix.lib.web",
     "brotli": "oanix.lib.web",
