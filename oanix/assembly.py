@@ -24,6 +24,7 @@ from oanix.service import Service
 if TYPE_CHECKING:
     from oanix.lib.vault import Vault
     from oanix.services.http import HttpFs
+    from oanix.services.relay import RelayFs
 
 RECIPE_MAX = 16 * 2**20
 """Longest recipe in bytes; `-n /dev/zero` ends here."""
@@ -46,6 +47,8 @@ class Shared:
     vault: "Vault | None" = None
     http: "HttpFs | None" = None
     """The last one mounted: its rules are those of every service that reaches the web."""
+    relay: "RelayFs | None" = None
+    """The last one mounted: who speaks Nostr and has no other relay speaks to it."""
 
 
 @frozen
@@ -71,6 +74,17 @@ class Kind:
     def directory(self) -> bool:
         """Whether the argument names a host directory."""
         return self.argument.strip("[]") == "DIR"
+
+
+def version() -> str:
+    """Give the version of this program, or "unknown" where it was not installed."""
+    # Slow to load, and needed by few.
+    from importlib import metadata
+
+    try:
+        return metadata.version("oanix")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _workspace(argument: str, shared: Shared) -> Service:
@@ -118,6 +132,26 @@ def _ws(argument: str, shared: Shared) -> Service:
     return WsFs(shared.http.web, shared.http.policy)
 
 
+def _relay(argument: str, shared: Shared) -> Service:
+    from oanix.services.relay import RelayFs
+
+    shared.relay = RelayFs(Path(argument) if argument else None, version=version)
+    return shared.relay
+
+
+def _nostr(argument: str, shared: Shared) -> Service:
+    from oanix.services.nostr import NostrFs
+
+    http, relay = shared.http, shared.relay
+    return NostrFs(
+        Path(argument) if argument else None,
+        web=http.web if http else None,
+        policy=http.policy if http else None,
+        relay=(lambda: relay.relay.connect()) if relay else None,
+        vault=shared.vault,
+    )
+
+
 def _secrets(argument: str, shared: Shared) -> Service:
     from oanix.services.secrets import SecretsFs
 
@@ -137,6 +171,13 @@ KINDS: Mapping[str, Kind] = {
         exclusive=True, secrets=True,
     ),
     "ws": Kind("WebSockets, by the rules of http", "", _ws),
+    "relay": Kind(
+        "a Nostr relay, kept in a host directory", "[DIR]", _relay, exclusive=True
+    ),
+    "nostr": Kind(
+        "Nostr, by the rules of http, with a key that is a secret", "[DIR]", _nostr,
+        exclusive=True, secrets=True,
+    ),
     "secrets": Kind("what is known of the secrets, never a value", "", _secrets, secrets=True),
 }  # fmt: skip
 """The services, by the name that a recipe gives them."""
@@ -184,6 +225,8 @@ def default_lines(directory: str, state: str) -> list[Mount]:
         Mount(f"http:{own}/http", "/cap/http"),
         Mount("ws", "/cap/ws"),
         Mount("secrets", "/cap/secrets"),
+        Mount(f"relay:{own}/relay", "/relay"),
+        Mount(f"nostr:{own}/nostr", "/cap/nostr"),
     ]
 
 

@@ -202,7 +202,7 @@ class Namespace:
             raise fault(errno.EPERM, "only the owner of a namespace mounts; bind what you can see")
         options = dict(options or {})
         names = self._target(path)
-        node = service.narrow(service.root, options) if options else service.root
+        node = service.mounted(options)
         entry = MountEntry(service, access, options)
         before = self.table
         self._put(names, Place((Member(entry, node),), maker=self.number))

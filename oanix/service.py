@@ -82,6 +82,13 @@ class Service:
         """Give a number for a new node."""
         return next(self._qids)
 
+    def mounted(self, options: Mapping[str, str]) -> Node:
+        """Give the root as its owner mounts it. Raises OSError EINVAL for an unknown option.
+
+        It is for what only an owner may allow: a bind has to do with `narrow`.
+        """
+        return self.narrow(self.root, options) if options else self.root
+
     def narrow(self, node: Node, options: Mapping[str, str]) -> Node:
         """Give the node as seen under these options. Raises OSError EINVAL for an unknown one."""
         for option in options:

@@ -26,7 +26,14 @@ def _sessions(page: Path) -> list[tuple[str, str]]:
 
 
 def _pattern(output: str) -> str:
-    return ".*".join(re.escape(part) for part in output.split("…"))
+    # An ellipsis alone on its line stands for any lines, another for a part of its line.
+    lines = []
+    for line in output.splitlines(keepends=True):
+        if line == "…\n":
+            lines.append("(?:.*\n)*")
+        else:
+            lines.append(".*".join(re.escape(part) for part in line.split("…")))
+    return "".join(lines)
 
 
 @pytest.mark.fuse

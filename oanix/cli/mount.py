@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ from oanix.cli.failures import FAILED, Failure, sentence
 from oanix.cli.live import followed
 from oanix.cli.output import complain, escape
 from oanix.cli.source import Source, key_of, source_of
+from oanix.cli.web_port import PortPlan, port_plan, takes_tls, web_port
 from oanix.env import OanixEnv
 from oanix.env.environment import Serving
 
@@ -33,6 +35,7 @@ Examples:
   oanix mount ~/project ~/mnt        another directory
   oanix mount --daemon ~/project ~/mnt && cd ~/mnt
   oanix mount -n team.ns --ro ~/mnt  what a recipe says, read-only
+  oanix mount --web 7777 . ~/mnt     its relay at ws://127.0.0.1:7777/, too
   oanix mount -o exclusive . ~/mnt   faster writes, when nobody else changes the directory
 
 Options for -o: ro, allow-other, exclusive, list-all, nonempty, linger-us=N."""
@@ -47,6 +50,7 @@ class Plan:
     source: Source
     mountpoint: str
     options: "FuseOptions"
+    port: PortPlan
     log: str = ""
     key: "Key | None" = field(default=None, repr=False)
 
@@ -55,11 +59,16 @@ class Plan:
 @click.option("-n", "recipe", metavar="RECIPE", help="Serve that of a recipe; - reads stdin.")
 @click.option("--ro", is_flag=True, help="Mount it read-only.")
 @click.option("-o", "options", metavar="OPTION", multiple=True, help="Set a mount option.")
+@click.option(
+    "--web", metavar="[HOST:]PORT", multiple=True, help="Serve its relay on this port, too."
+)
+@takes_tls
 @click.option("--daemon", is_flag=True, help="Return when it is mounted, and serve on.")
 @click.argument("paths", metavar="[DIR] MOUNTPOINT", nargs=-1, required=True)
 def mount(
-    recipe: str | None, ro: bool, options: tuple[str, ...], daemon: bool, paths: tuple[str, ...]
-) -> None:
+    recipe: str | None, ro: bool, options: tuple[str, ...], web: tuple[str, ...], url: str,
+    tls_cert: str, tls_key: str, daemon: bool, paths: tuple[str, ...],
+) -> None:  # fmt: skip
     """Serve DIR (default: the current directory), or a recipe, at MOUNTPOINT.
 
     It ends, and is unmounted, by Ctrl-C, SIGTERM, SIGHUP, or `oanix unmount MOUNTPOINT`.
@@ -71,7 +80,9 @@ def mount(
     source = source_of(recipe, directory)
     parsed = _options([*options, *(["ro"] if ro else [])])
     mountpoint = _mountpoint(paths[-1], source)
-    plan = Plan(source, mountpoint, parsed, key=key_of(source, ask=True, mountpoint=mountpoint))
+    port = port_plan(web, url, tls_cert, tls_key)
+    key = key_of(source, ask=True, mountpoint=mountpoint)
+    plan = Plan(source, mountpoint, parsed, port, key=key)
     if not daemon:
         _log_to_stderr()
         _serve(plan, lambda: complain(f"oanix: {_mounted(plan)}; Ctrl-C unmounts"))
@@ -152,7 +163,10 @@ async def _run(plan: Plan, ready: Callable[[], None]) -> None:
                 ready()
 
             nursery.start_soon(end_by_signal)
-            await _through_fuse(env.namespace, plan, started)
+            async with AsyncExitStack() as ports:
+                if plan.port.where:
+                    await ports.enter_async_context(web_port(env.namespace, plan.port))
+                await _through_fuse(env.namespace, plan, started)
             nursery.cancel_scope.cancel()
 
 

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "url": "oanix.cli.url",
     "secret": "oanix.cli.secret",
     "audit": "oanix.cli.audit",
+    "relay": "oanix.cli.relay",
     "doctor": "oanix.cli.doctor",
     "completion": "oanix.cli.completion",
 }
@@ -105,19 +106,12 @@ def _complain(error: BaseException, *, debug: bool) -> int:
     return code
 
 
-def _version() -> str:
-    # It takes longer to load than most commands run.
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("oanix")
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        click.echo(f"oanix {_version()}")
+        # It takes longer to load than most commands run.
+        from oanix.assembly import version
+
+        click.echo(f"oanix {version()}")
         ctx.exit()
 
 

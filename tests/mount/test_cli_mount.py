@@ -92,7 +92,15 @@ def test_a_mount_in_the_foreground_ends_by_unmount(oanix: Oanix, mnt: Path) -> N
 
 
 def test_a_daemon_is_usable_when_its_command_returns(oanix: Oanix, mounted: Path) -> None:
-    assert sorted(os.listdir(mounted)) == ["cap", "dev", "dist", "logs", "proc", "workspace"]
+    assert sorted(os.listdir(mounted)) == [
+        "cap",
+        "dev",
+        "dist",
+        "logs",
+        "proc",
+        "relay",
+        "workspace",
+    ]
     (mounted / "workspace" / "new").write_text("new")
     assert (oanix.here / "new").read_text() == "new"
 
@@ -135,7 +143,7 @@ def test_ps_tells_what_is_served(oanix: Oanix, mounted: Path) -> None:
     assert "mount dev /dev" in run["recipe"]
     assert Path(run["log"]).is_file()
     assert {service["name"] for service in run["services"]} == {
-        "workspace", "logs", "dev", "proc", "http", "ws", "secrets",
+        "workspace", "logs", "dev", "proc", "http", "ws", "secrets", "relay", "nostr",
     }  # fmt: skip
 
 

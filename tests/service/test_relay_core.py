@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oanix.lib.nostr import Event, Filter, Invalid, LocalSigner, Template
-from oanix.services.relay import Core, Outcome, RelayLimits
+from oanix.services.relay.core import Core
 from oanix.services.relay.live import Live, Subscription
 from oanix.services.relay.policy_lines import parse_policy
 from oanix.services.relay.reading import Reader
-from oanix.services.relay.rules import may_see
+from oanix.services.relay.rules import Outcome, RelayLimits, may_see
 from oanix.services.relay.schema import MIGRATIONS
 from oanix.services.relay.writing import Writer
 from oanix.store import Store
@@ -398,7 +398,7 @@ async def test_a_relay_that_closes_says_so_to_who_waits(tmp_path: Path) -> None:
 KILLED = """
 import sys, time, trio
 from oanix.lib.nostr import LocalSigner, Template
-from oanix.services.relay import Core
+from oanix.services.relay.core import Core
 from tests.service.test_relay_core import Guest
 
 async def main():

@@ -7,7 +7,7 @@ from attrs import define
 
 from oanix.lib.nostr import Event, Filter, Invalid, LocalSigner, Template
 from oanix.lib.nostr.nip19 import encode as nip19
-from oanix.services.relay import Core
+from oanix.services.relay.core import Core
 from oanix.services.relay.policy import RelayPolicy
 from oanix.services.relay.policy_lines import RULES_MAX, parse_line, parse_policy
 from oanix.services.relay.rule_book import CLOSED, RuleBook

@@ -17,9 +17,10 @@ from oanix.lib.nostr import Event, Template
 from oanix.lib.nostr.auth import auth_template
 from oanix.lib.nostr.negentropy import Items, Reconciliation
 from oanix.lib.websocket import WebSocket
-from oanix.services.relay import Core, RelayLimits
+from oanix.services.relay.core import Core
 from oanix.services.relay.link import Link, SocketWire, memory_link
 from oanix.services.relay.outbox import Flusher
+from oanix.services.relay.rules import RelayLimits
 from oanix.services.relay.session import FAULTS, Session, Shared
 from tests.service.test_relay_core import ANN, BOB, EVE, NOW, URL, note
 
@@ -286,7 +287,10 @@ async def test_several_keys_are_proven_on_a_connection_and_gift_wraps_follow(
     async with relay(tmp_path) as it:
         client, other = await it.client(), await it.client()
         assert (await other.put(wrap))[2]
-        assert await client.stored("s", {"kinds": [1059]}) == ([], "finish")
+        refused = await client.ask("REQ", "s", {"kinds": [1059]})
+        assert refused[2] == "auth-required: a gift wrap is for who it names (NIP-59)"
+        assert await client.stored("s", {"kinds": [1, 1059]}) == ([], "finish")
+        await client.say("CLOSE", "s")
         assert (await client.put(protected))[3].startswith("auth-required:")
         assert (await client.login(BOB))[2:] == [True, ""]
         assert (await client.put(protected))[2]

@@ -1,1 +1,5 @@
-"""NostrFs: events of Nostr relays as files, signed by a key that nobody sees."""
+"""Nostr: events of any relay as files, signed with a key that nobody sees."""
+
+from oanix.services.nostr.service import NostrFs
+
+__all__ = ["NostrFs"]

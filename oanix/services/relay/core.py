@@ -20,7 +20,14 @@ from oanix.lib.policy.rate import Buckets
 from oanix.services.relay.live import Deliver, Live, Subscription
 from oanix.services.relay.policy import RelayPolicy
 from oanix.services.relay.reading import Reader, TimeUp
-from oanix.services.relay.rules import Outcome, Peer, RelayLimits, may_see, refused
+from oanix.services.relay.rules import (
+    GIFT_WRAPS,
+    Outcome,
+    Peer,
+    RelayLimits,
+    may_see,
+    refused,
+)
 from oanix.services.relay.schema import MIGRATIONS
 from oanix.services.relay.writing import Writer
 from oanix.store import Store
@@ -63,12 +70,13 @@ class Core:
     """One relay. Create it with `create`, and use it while it is `running`."""
 
     def __init__(
-        self, stores: Sequence[Store], *, now: Callable[[], float], limits: RelayLimits, url: str,
+        self, stores: Sequence[Store], accepted: Ring, *, now: Callable[[], float],
+        limits: RelayLimits, url: str,
     ) -> None:  # fmt: skip
         self.limits = limits
         self.quick_s = QUICK_S
         self.policy = RelayPolicy()
-        self.accepted = Ring()
+        self.accepted = accepted
         """The events that were taken, as JSON lines."""
         self._now = now
         self._stores = stores
@@ -85,7 +93,7 @@ class Core:
         self._live = Live()
         self._send, self._waiting = trio.open_memory_channel[_Submitted](WAITING)
         self._limiter = trio.CapacityLimiter(1)
-        self._running = False
+        self._closed = False
         self._taken = self._refused = 0
         self.untold: frozenset[str] = frozenset()
         """Ids of what may be stored already, and is told to listeners next."""
@@ -93,7 +101,7 @@ class Core:
     @classmethod
     def create(
         cls, path: str, *, now: Callable[[], float], limits: RelayLimits | None = None,
-        url: str = "",
+        url: str = "", accepted: Ring | None = None,
     ) -> "Core":  # fmt: skip
         """Open the database of a relay, and bring its tables up to date. Raises OSError.
 
@@ -106,7 +114,8 @@ class Core:
             for store in stores:
                 store.close()
             raise
-        return cls(stores, now=now, limits=limits or RelayLimits(), url=url)
+        accepted = accepted or Ring()
+        return cls(stores, accepted, now=now, limits=limits or RelayLimits(), url=url)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -115,11 +124,10 @@ class Core:
             nursery.start_soon(self._commit)
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._index)
-            self._running = True
             try:
                 yield
             finally:
-                self._running = False
+                self._closed = True
                 nursery.cancel_scope.cancel()
         while True:
             try:
@@ -128,6 +136,15 @@ class Core:
                 break
         for store in self._stores:
             store.close()
+
+    @property
+    def url(self) -> str:
+        """How clients call this relay: requests to vanish name it so (NIP-62)."""
+        return self._writer.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._writer.url = url.rstrip("/")
 
     def stats(self) -> dict[str, int]:
         """Count what happened, and who listens."""
@@ -166,7 +183,7 @@ class Core:
             or self.policy.writing(event, peer)
             or self._too_often("write", peer, event)
         )
-        if refusal is not None or not self._running:
+        if refusal is not None or self._closed:
             self._refused += 1
             done(refusal or _closing())
             return
@@ -287,7 +304,11 @@ class Core:
     def refused_question(self, filters: Sequence[Filter], peer: Peer) -> str | None:
         """Give why a question is not answered at all, or None; counts it."""
         busy = self._too_often("read", peer)
-        return busy.message if busy is not None else self.policy.asking(filters, peer)
+        if busy is not None:
+            return busy.message
+        if not peer.authed and all(one.kinds and one.kinds <= GIFT_WRAPS for one in filters):
+            return "auth-required: a gift wrap is for who it names (NIP-59)"
+        return self.policy.asking(filters, peer)
 
     async def _answer(self, peer: Peer, ask: Callable[[Reader], T]) -> T:
         """Ask the reader at hand; in a thread what takes long, where it keeps nobody waiting."""

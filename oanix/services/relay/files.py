@@ -1,25 +1,38 @@
-"""Files: the directories and files of a relay that are not rows of a table alone."""
+"""Files: what the names of a relay do. They open the relay, and load it, when they are used."""
 
 import errno
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from oanix.errors import Missing, fault
 from oanix.kit import Handler, Opening, Snapshot, TableDirectory
 from oanix.kit.file import File
 from oanix.kit.rules import OURS, open_rules
-from oanix.lib.nostr import Filter, Invalid
-from oanix.lib.nostr.nip19 import event_id_of
-from oanix.lib.nostr.query import parse_query
 from oanix.node import Handle, Node
-from oanix.services.relay.core import Core
-from oanix.services.relay.reading import TimeUp
-from oanix.services.relay.rule_book import RuleBook
-from oanix.services.relay.rules import Peer
+
+if TYPE_CHECKING:
+    from oanix.lib.nostr import Filter
+    from oanix.services.relay.relay import Relay
 
 REMEMBERED: Final = 512
 """Files whose number stays the same for whoever asks again."""
+
+SETTINGS: Final = (
+    "name", "description", "banner", "icon", "contact", "terms_of_service", "pubkey",
+)  # fmt: skip
+"""What an owner can set, as the document says it (NIP-11)."""
+
+
+class HasRelay(Protocol):
+    """The service of these files."""
+
+    @property
+    def relay(self) -> "Relay":
+        """The relay, which is opened by its first user. Raises OSError."""
+
+    def start(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Have a task run for as long as the service does. Raises OSError ESHUTDOWN."""
 
 
 class PolicyFile(Handler):
@@ -27,23 +40,45 @@ class PolicyFile(Handler):
 
     reads = writes = True
 
-    def __init__(self, book: RuleBook) -> None:
-        self._book = book
+    def __init__(self, of: HasRelay) -> None:
+        self._of = of
+        self._size = 0
 
     def size(self) -> int:
-        return len(self._shown())
+        return self._size
 
     async def open(self, opening: Opening) -> Handle:
-        return open_rules(opening, self._book, Snapshot(self._shown(), opening.file))
+        book = self._of.relay.book
+        shown = _shown(book.text, book.warning)
+        self._size = len(shown)
+        return open_rules(opening, book, Snapshot(shown, opening.file))
 
-    def _shown(self) -> bytes:
-        text = self._book.text
-        text += "" if text.endswith("\n") or not text else "\n"
-        if self._book.warning:
-            text += f"{OURS}{self._book.warning}\n"
-        elif not text.strip():
-            text += f"{OURS}no rules: everybody may write and read\n"
-        return text.encode()
+
+def _shown(text: str, warning: str) -> bytes:
+    text += "" if text.endswith("\n") or not text else "\n"
+    if warning:
+        text += f"{OURS}{warning}\n"
+    elif not text.strip():
+        text += f"{OURS}no rules: everybody may write and read\n"
+    return text.encode()
+
+
+class Publish(Handler):
+    """A file that takes events: a write ends once they are kept, or fails with the refusal.
+
+    Reading the same open file gives what became of each, as JSON lines.
+    """
+
+    reads = writes = True
+
+    def __init__(self, of: HasRelay) -> None:
+        self._of = of
+
+    async def open(self, opening: Opening) -> Handle:
+        core = self._of.relay.core
+        from oanix.services.relay.publishing import Publishing
+
+        return Publishing(core, opening, self._of.start)
 
 
 class _Answer(Handler):
@@ -55,10 +90,7 @@ class _Answer(Handler):
         self._content = content
 
     async def open(self, opening: Opening) -> Handle:
-        try:
-            return Snapshot(await self._content(), opening.file)
-        except TimeUp:
-            raise fault(errno.ETIMEDOUT, "this takes too long; ask for less at a time") from None
+        return Snapshot(await self._content(), opening.file)
 
 
 class Named:
@@ -101,22 +133,24 @@ class Named:
 class Kept(Named):
     """`events`: a file for each event, by its id, note or nevent."""
 
-    def __init__(self, core: Core, peer: Peer) -> None:
+    def __init__(self, of: HasRelay) -> None:
         super().__init__()
-        self._core = core
-        self._peer = peer
+        self._of = of
 
     def content_of(self, name: str) -> Callable[[], Awaitable[bytes]]:
+        from oanix.lib.nostr import Filter, Invalid
+        from oanix.lib.nostr.nip19 import event_id_of
+
         try:
-            event = event_id_of(name)
+            asked = Filter(ids=frozenset((event_id_of(name),)))
         except Invalid:
             raise Missing(name) from None
 
         async def content() -> bytes:
-            found = await self._core.get(event, self._peer)
-            if found is None:
+            found = await _found(self._of.relay, asked)
+            if not found:
                 raise fault(errno.ENOENT, "this event is not here")
-            return found + b"\n"
+            return found
 
         return content
 
@@ -124,21 +158,35 @@ class Kept(Named):
 class Asked(Named):
     """`req`: a file for each filter, as `kinds=1&#t=oanix&limit=20`."""
 
-    def __init__(self, core: Core, peer: Peer) -> None:
+    def __init__(self, of: HasRelay) -> None:
         super().__init__()
-        self._core = core
-        self._peer = peer
+        self._of = of
 
     def content_of(self, name: str) -> Callable[[], Awaitable[bytes]]:
+        from oanix.lib.nostr import Invalid
+        from oanix.lib.nostr.query import parse_query
+
         try:
             asked = parse_query(name)
         except Invalid as error:
             raise fault(errno.ENOENT, f"this is no filter: {error.reason}") from None
-        return lambda: self._found(asked)
+        return lambda: _found(self._of.relay, asked)
 
-    async def _found(self, asked: Filter) -> bytes:
-        try:
-            found, _ = await self._core.query([asked], self._peer)
-        except Invalid as error:
-            raise fault(errno.EINVAL, error.reason) from None
-        return b"".join(raw + b"\n" for raw in found)
+
+async def _found(relay: "Relay", asked: "Filter") -> bytes:
+    """Give the stored events as JSON lines. Raises OSError."""
+    from oanix.lib.nostr import Invalid
+    from oanix.services.relay.policy import Guest
+    from oanix.services.relay.reading import TimeUp
+
+    guest = Guest()
+    try:
+        refused = relay.core.policy.asking([asked], guest)
+        if refused is not None:
+            raise fault(errno.EACCES, refused)
+        found, _ = await relay.core.query([asked], guest)
+    except Invalid as error:
+        raise fault(errno.EINVAL, error.reason) from None
+    except TimeUp:
+        raise fault(errno.ETIMEDOUT, "this takes too long; ask for less at a time") from None
+    return b"".join(raw + b"\n" for raw in found)

@@ -6,15 +6,13 @@ from typing import Final
 from oanix.lib.nostr import encode
 from oanix.lib.nostr.nip19 import pubkey_of
 from oanix.services.relay.core import Core
+from oanix.services.relay.files import SETTINGS
 from oanix.services.relay.messages import SUBSCRIPTION_MAX
 
 NIPS: Final = (1, 9, 11, 13, 17, 40, 42, 45, 50, 59, 62, 65, 67, 70, 77, 86)
 """What docs/nips.md lists with its tests."""
 
 NAME: Final = "An OANIX relay"
-
-TEXTS: Final = ("name", "description", "banner", "icon", "contact", "terms_of_service")
-"""What an owner can set, as text; `pubkey` is set as a key."""
 
 TEXT_MAX: Final = 4_096
 
@@ -35,7 +33,7 @@ def document(core: Core, version: str) -> bytes:
     settings = core.settings()
     limits, policy = core.limits, core.policy
     said: dict[str, object] = {"name": NAME}
-    said |= {name: settings[name] for name in (*TEXTS, "pubkey") if name in settings}
+    said |= {name: settings[name] for name in SETTINGS if name in settings}
     said |= {
         "supported_nips": list(NIPS),
         "version": version,

@@ -25,6 +25,14 @@ AUTHOR: Final = "author"
 
 
 @frozen
+class Guest:
+    """Somebody at an address who has proven no key; the files of the relay are used by one."""
+
+    address: str = LOCAL
+    authed: frozenset[str] = frozenset()
+
+
+@frozen
 class Condition:
     """What a rule is about; what is None does not matter.
 
@@ -186,7 +194,7 @@ class RelayPolicy:
 
     def needs_auth(self) -> bool:
         """Tell whether a client can do nothing before it has proven a key."""
-        nobody = _Nobody()
+        nobody = Guest("")
         return all(
             (rule := self._first_sure(what, nobody)) is not None and not rule.allows
             for what in ("write", "read")
@@ -237,11 +245,6 @@ class RelayPolicy:
             if sure:
                 return _refusal(rule, wanting, peer)
         return None
-
-
-class _Nobody:
-    authed: frozenset[str] = frozenset()
-    address = ""
 
 
 def _refusal(rule: Rule, wanting: bool, peer: Peer) -> str:

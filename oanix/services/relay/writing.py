@@ -19,7 +19,7 @@ class Writer:
 
     def __init__(self, store: Store, url: str = "") -> None:
         self._store = store
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
     def commit(self, events: Sequence[Event]) -> list[Outcome]:
         """Check signatures and keep what is to be kept, durably. Raises OSError, with nothing kept.
@@ -70,7 +70,7 @@ class Writer:
         self._insert(event)
         if event.kind == DELETION:
             self._delete(event)
-        elif event.kind == VANISH and {self._url, EVERYWHERE} & {
+        elif event.kind == VANISH and {self.url, EVERYWHERE} & {
             value.rstrip("/") for value in event.values("relay")
         }:
             self._vanish(event)
