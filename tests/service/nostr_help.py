@@ -47,12 +47,18 @@ class Keys:
     """What lends the key of somebody, as a vault does."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.values = {"nostr": SECRETS[name].hex().encode()} if name else {}
+
+    def names(self) -> list[str]:
+        return list(self.values)
+
+    def set(self, name: str, value: bytes) -> None:
+        self.values[name] = value
 
     def lend(self, name: str, make: Callable[[bytes], Any]) -> Any:
-        if not self._name:
+        if name not in self.values:
             raise FileNotFoundError(2, "there is no such secret")
-        return make(SECRETS[self._name].hex().encode())
+        return make(self.values[name])
 
 
 @define

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import trio
 
-from oanix.lib.nostr import Event, check
+from oanix.lib.nostr import Event, LocalSigner, check
 from oanix.lib.nostr.nip19 import encode as nip19
 from oanix.services.relay import RelayFs
+from tests.nostr.bunker import Bunker
 from tests.reach import ROOT, Reach, refused
 from tests.service.nostr_help import SIGNERS, Clock, User, hear, put, relay, until, user
 
@@ -296,6 +299,33 @@ async def test_relays_are_chosen_and_kept(tmp_path: Path) -> None:
             "wss://a.example/ rw idle no-auth\nwss://b.example/ r idle\n"
         )
         assert "quorum 2\ntimeout 3\n" in await it.reach.text("/status")
+
+
+async def test_a_signer_elsewhere_signs_and_is_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    bob = LocalSigner(bytes([2]) * 32, now=lambda: clock.now)
+    async with relay(tmp_path / "1", clock) as one, trio.open_nursery() as nursery:
+        bunker = Bunker(one.fs.relay.connect(), SIGNERS["eve"], bob, "hush")
+        await nursery.start(bunker.run)
+        url = f"bunker://{SIGNERS['eve'].pubkey}?relay={quote(one.url, safe='')}&secret=hush"
+        async with user(tmp_path / "n", clock, "") as it:
+            await it.ctl(f"relay add {one.url}", f"signer {url}")
+            with refused(errno.EEXIST, "oanix nostr key remove"):
+                await it.ctl(f"signer {url}")
+            assert await it.reach.text("/pubkey") == f"{BOB}\n"
+            assert (await it.ask("/publish", "by another's hand"))[0]["ok"] is True
+            [event] = await it.json("/req/kinds=1")
+            assert event["pubkey"] == BOB
+            assert bunker.asked == ["get_public_key", "connect", "get_public_key", "sign_event"]
+            kept = it.fs._given[2].values["nostr"]
+        async with user(tmp_path / "n", clock, "") as it:
+            it.fs._given[2].values["nostr"] = kept
+            assert (await it.ask("/sign", '{"kind":7}'))[0]["pubkey"] == BOB
+            assert bunker.asked[4:] == ["get_public_key", "sign_event"]
+            with refused(errno.EINVAL, "this is no bunker"):
+                it.fs._given[2].values.clear()
+                await it.ctl("signer nowhere")
+        nursery.cancel_scope.cancel()
 
 
 # Relays elsewhere ---------------------------------------------------------------------------------

@@ -15,9 +15,11 @@ from attrs import field, frozen
 from oanix.caller import Caller
 from oanix.errors import fault
 from oanix.kit.awaited import Start
-from oanix.lib.nostr import Event, Filter, Invalid, LocalSigner, Signer, check
+from oanix.lib.nostr import Event, Filter, Invalid, LocalSigner, Signer, check, make_secret
+from oanix.lib.nostr.remote import RemoteSigner
 from oanix.lib.web import Asker, Web
 from oanix.services.nostr.asking import Seen
+from oanix.services.nostr.bunker import Kept, PoolExchange, written
 from oanix.services.nostr.keeping import Choice, addresses
 from oanix.services.nostr.link import Link, SocketLink
 from oanix.services.nostr.narrow import Access
@@ -87,6 +89,8 @@ class Nostr:
         )  # fmt: skip
         self.published = 0
         self._signer: tuple[int, Signer] | None = None
+        self._remote: tuple[Kept, RemoteSigner] | None = None
+        self._signing = trio.Lock()
         self._lists: OrderedDict[tuple[int, str], tuple[int, Event | None]] = OrderedDict()
 
     def close(self) -> None:
@@ -113,18 +117,56 @@ class Nostr:
 
     async def signer(self) -> Signer:
         """Give who signs. Raises OSError EPERM, with the remedy; as the vault does."""
-        now = self.tools.now()
-        if self._signer is None or not 0 <= now - self._signer[0] < SIGNER_S:
-            self._signer = now, self._lent()
-        return self._signer[1]
+        async with self._signing:
+            now = self.tools.now()
+            if self._signer is None or not 0 <= now - self._signer[0] < SIGNER_S:
+                lent = self._lent()
+                signer = await self._remote_signer(lent) if isinstance(lent, Kept) else lent
+                self._signer = now, signer
+            return self._signer[1]
 
-    def _lent(self) -> Signer:
+    async def _remote_signer(self, kept: Kept) -> Signer:
+        """Give the signer elsewhere, which is greeted once (NIP-46). Raises OSError."""
+        if self._remote is not None and self._remote[0] == kept:
+            return self._remote[1]
+        tools = self.tools
+        signer = RemoteSigner(
+            kept.bunker, PoolExchange(self.pool), secret=kept.client, now=tools.now,
+            within=self.timeout_s, randomness=tools.randomness,
+        )  # fmt: skip
+        try:
+            # A secret works one time: whoever knows us is not told it again.
+            await signer.resume()
+        except PermissionError:
+            await signer.connect()
+        self._remote = kept, signer
+        return signer
+
+    def use_bunker(self, url: str) -> None:
+        """Have a signer elsewhere sign, and keep that in the vault. Raises EINVAL, EEXIST."""
+        vault, key = self.tools.vault, self.tools.key
+        if vault is None:
+            raise fault(errno.EPERM, "there is no vault to keep it in")
+        if key in vault.names():
+            raise fault(
+                errno.EEXIST, "there is a key already; take it away first: oanix nostr key remove"
+            )
+        try:
+            value = written(url, make_secret(self.tools.randomness))
+        except Invalid as error:
+            raise fault(errno.EINVAL, error.reason) from None
+        vault.set(key, value)
+        self._signer = None
+
+    def _lent(self) -> LocalSigner | Kept:
         vault, key = self.tools.vault, self.tools.key
         if vault is None:
             raise fault(errno.EPERM, "there is no vault, and so no key to sign with")
 
-        def make(value: bytes) -> LocalSigner:
+        def make(value: bytes) -> LocalSigner | Kept:
             try:
+                if value.startswith(b"{"):
+                    return Kept.read(value.decode())
                 return LocalSigner(
                     bytes.fromhex(value.decode()), now=self.tools.now,
                     randomness=self.tools.randomness,

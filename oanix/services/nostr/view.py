@@ -124,6 +124,7 @@ class NostrView(View[Narrow]):
             "quorum": lambda text: self._set("quorum", str(integer(text, 0, 100))),
             "timeout": lambda text: self._set("timeout", str(integer(text, 1, 600))),
             "outbox-model": self._model,
+            "signer": lambda text: self.nostr.use_bunker(text),
             "retry": lambda text: self._retry(),
         }
         return {name: self._owners(verb) for name, verb in verbs.items()}

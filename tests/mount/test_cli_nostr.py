@@ -1,0 +1,176 @@
+"""`oanix nostr` with a mounted namespace: notes go out and come in through its files."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import TIME_OUT_S, Oanix
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def oanix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oanix]:
+    """The command line, with a key and the default namespace mounted."""
+    base = tmp_path_factory.mktemp("nostr")
+    for name in ("here", "mnt"):
+        (base / name).mkdir()
+    file = base / "passphrase"
+    file.write_text("correct horse\n")
+    file.chmod(0o600)
+    oanix = Oanix(base / "state", base / "here", {
+        "OANIX_PASSPHRASE_FILE": str(file),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+    })  # fmt: skip
+    assert oanix("nostr", "key", "new").returncode == 0
+    done = oanix("mount", "--daemon", base / "mnt")
+    assert done.returncode == 0, done.stderr
+    found = re.search(rb"process (\d+)", done.stderr)
+    assert found
+    server = os.pidfd_open(int(found[1]))
+    yield oanix
+    oanix("unmount", "--lazy", base / "mnt")
+    assert select.select([server], [], [], TIME_OUT_S)[0]
+    os.close(server)
+
+
+def mnt(oanix: Oanix) -> Path:
+    return oanix.here.parent / "mnt"
+
+
+def run(oanix: Oanix, *words: str | Path, stdin: bytes = b"", code: int = 0) -> str:
+    done = oanix("nostr", *words, stdin=stdin)
+    assert done.returncode == code, done.stderr
+    return (done.stderr if code else done.stdout).decode()
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_note_is_published_and_found(oanix: Oanix) -> None:
+    said = run(oanix, "publish", "--tag", "t=one", "two\nlines").split()
+    assert said[1:] == ["own", "ok"]
+    [event] = lines(run(oanix, "follow", "--stored", "--json", "--tag", "t=one"))
+    assert (event["id"], event["content"], event["kind"]) == (said[0], "two\nlines", 1)
+    shown = run(oanix, "follow", "--stored", "#t=one")
+    assert shown.rstrip("\n").endswith("two\\nlines")
+    assert shown.count("\n") == 1
+
+
+def test_what_begins_like_json_is_a_note_unless_it_is_raw(oanix: Oanix) -> None:
+    [said] = json.loads(run(oanix, "publish", "--json", "-", stdin=b'{"kind":7}\n'))
+    [event] = lines(run(oanix, "follow", "--stored", "--json", f"ids={said['id']}"))
+    assert (event["kind"], event["content"]) == (1, '{"kind":7}')
+    templates = b'{"kind":7,"content":"+"}\n\n{"kind":1,"content":"x"}\n'
+    both = json.loads(run(oanix, "publish", "--json", "--raw", "-", stdin=templates))
+    assert [[r["ok"] for r in one["relays"]] for one in both] == [[True], [True]]
+    assert "JSON object" in run(oanix, "publish", "--raw", "x", code=os.EX_DATAERR)
+
+
+def test_a_refusal_is_told_in_the_words_of_who_refuses(oanix: Oanix) -> None:
+    said = run(oanix, "publish", "--kind", "22242", "x", code=os.EX_NOPERM)
+    assert "log in as you" in said
+    (mnt(oanix) / "relay" / "policy").write_text("deny write kind=4 -- use NIP-17\nallow write\n")
+    said = run(oanix, "publish", "--kind", "4", "x", code=os.EX_NOPERM)
+    assert "use NIP-17" in said
+    [told] = json.loads(oanix("nostr", "publish", "--json", "--kind", "4", "x").stdout)
+    assert told["relays"][0]["ok"] is False
+    assert "use NIP-17" in told["error"]
+
+
+def test_events_are_printed_as_they_come(oanix: Oanix) -> None:
+    process = oanix.start("nostr", "follow", "--json", "--tag", "t=live", "--count", "2")
+    assert process.stdout is not None
+    with process:
+        try:
+            run(oanix, "publish", "--tag", "t=live", "one")
+            assert select.select([process.stdout], [], [], TIME_OUT_S)[0]
+            assert json.loads(process.stdout.readline())["content"] == "one"
+            run(oanix, "publish", "--tag", "t=other", "not this")
+            run(oanix, "publish", "--tag", "t=live", "two")
+            out, _ = process.communicate(timeout=TIME_OUT_S)
+        except BaseException:
+            process.kill()
+            raise
+    assert [event["content"] for event in lines(out.decode())] == ["two"]
+    assert process.returncode == 0
+
+
+def test_following_ends_by_a_signal_and_leaves_no_subscription(oanix: Oanix) -> None:
+    process = oanix.start("nostr", "follow", "--json", "--tag", "t=ends")
+    run(oanix, "publish", "--tag", "t=ends", "one")
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    folder = mnt(oanix) / "cap/nostr/sub"
+    assert len(list(folder.iterdir())) == 2
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIME_OUT_S)
+    assert process.returncode == 130
+    assert [one.name for one in folder.iterdir()] == ["new"]
+
+
+def test_relays_are_listed_added_and_removed(oanix: Oanix) -> None:
+    assert run(oanix, "relays").splitlines()[1].split()[:2] == ["own", "rw"]
+    url = "wss://127.0.0.1:1/"
+    told = json.loads(run(oanix, "relays", "--json", "--add", f"{url} read"))
+    assert [(one["relay"], one["use"]) for one in told if one["relay"] != "own"] == [(url, "r")]
+    assert "is not among the relays" in run(oanix, "relays", "--remove", "wss://other/", code=1)
+    assert "no relay" in run(oanix, "relays", "--add", "nonsense", code=os.EX_DATAERR)
+    assert json.loads(run(oanix, "relays", "--json", "--remove", url))[0]["relay"] == "own"
+
+
+def test_a_profile_is_shown(oanix: Oanix) -> None:
+    assert "no relay has a profile" in run(oanix, "profile", code=1)
+    content = json.dumps({"name": "ann", "about": "two\nlines", "n": 5})
+    run(oanix, "publish", "--kind", "0", content)
+    assert run(oanix, "profile").splitlines() == ["name ann", "about two\\nlines", "n 5"]
+    npub = run(oanix, "key", "show").strip()
+    assert json.loads(run(oanix, "profile", npub, "--json"))["n"] == 5
+    assert "is no npub" in run(oanix, "profile", "me", code=os.EX_DATAERR)
+    assert "is no npub" in run(oanix, "profile", "../x", code=os.EX_DATAERR)
+
+
+def test_the_tree_is_found_where_one_is_and_where_it_is_said(oanix: Oanix) -> None:
+    inside = Oanix(oanix.state, mnt(oanix) / "workspace", oanix.environment)
+    assert "own" in run(inside, "relays")
+    for at in (mnt(oanix), mnt(oanix) / "dev", mnt(oanix) / "cap" / "nostr"):
+        assert "own" in run(oanix, "relays", "--at", at)
+
+
+def test_a_namespace_without_nostr_says_what_to_add(oanix: Oanix, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "here").mkdir()
+    bare = Oanix(tmp_path / "state", tmp_path / "here")
+    recipe = bare.recipe("mount dev /dev")
+    process = bare.start("mount", "-n", recipe, tmp_path / "bare")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(b"oanix: mounted")
+    try:
+        said = run(bare, "publish", "hi", code=1)
+        assert "mount nostr /cap/nostr" in said
+        said = run(bare, "publish", "hi", "--at", mnt(oanix))
+        assert "own ok" in said
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIME_OUT_S)
+
+
+def test_the_shell_is_offered_the_mount_and_the_keys(oanix: Oanix) -> None:
+    environment = {**oanix.env, "_OANIX_COMPLETE": "bash_complete"}
+    for words, offered in (
+        ("oanix nostr relays --at ", str(mnt(oanix))), ("oanix nostr key show ", "nostr"),
+    ):  # fmt: skip
+        done = subprocess.run(
+            oanix.command(), capture_output=True, cwd=oanix.here, timeout=TIME_OUT_S,
+            env={**environment, "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()))},
+            check=False,
+        )  # fmt: skip
+        assert f"plain,{offered}" in done.stdout.decode().splitlines()
