@@ -4,7 +4,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -138,8 +139,8 @@ def follow(
     """
     asked = _query(query, **words)
     tree, out = Tree.find(at), Out()
-    with tree.told():
-        for number, line in enumerate(_events(tree, asked, stored), 1):
+    with tree.told(), closing(_events(tree, asked, stored)) as events:
+        for number, line in enumerate(events, 1):
             out.write(line if as_json else _shown(line))
             if number == count:
                 break
@@ -261,16 +262,21 @@ def _query(query: str, tags: tuple[str, ...], **words: str | None) -> str:
         raise Failure(error.reason, code=os.EX_DATAERR) from None
 
 
-def _events(tree: Tree, query: str, stored: bool) -> Iterator[bytes]:
-    """Subscribe, and give each event as a line; the subscription lasts as long as `new` is open."""
+def _events(tree: Tree, query: str, stored: bool) -> Generator[bytes, None, None]:
+    """Subscribe, and give each event as a line; the subscription ends with this."""
     with tree.opened(os.O_RDONLY, "sub", "new") as new:
         number = os.read(new, 32).decode().strip()
         flags = os.O_RDONLY | (os.O_NONBLOCK if stored else 0)
-        with tree.opened(flags, "sub", number, "events") as events:
-            tree.write(query, "sub", number, "filter")
-            if stored:
-                tree.read("sub", number, "eose")
-            yield from _whole_lines(events)
+        try:
+            with tree.opened(flags, "sub", number, "events") as events:
+                tree.write(query, "sub", number, "filter")
+                if stored:
+                    tree.read("sub", number, "eose")
+                yield from _whole_lines(events)
+        finally:
+            # By itself it would end only after a while; a server that is gone has ended it.
+            with suppress(Failure):
+                tree.write("close", "sub", number, "ctl")
 
 
 def _whole_lines(descriptor: int) -> Iterator[bytes]:
