@@ -1,0 +1,126 @@
+"""Command: a program that does a job: its input on stdin, its result on stdout."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+from attrs import field, frozen
+
+from oanix.dvm.request import Request
+from oanix.lib.nostr import encode
+
+JOB_FILE: Final = "job.json"
+CHUNK: Final = 65_536
+
+
+class Failed(Exception):
+    """A job could not be done. The sentence is published."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+class Handler(Protocol):
+    """What does jobs."""
+
+    async def run(self, request: Request, text: str, folder: Path) -> str:
+        """Do a job and give its result; text: its inputs; folder: empty, and its own.
+
+        Raises Failed. A cancelled one leaves nothing running.
+        """
+
+
+@frozen
+class Command:
+    """A program, started for each job in the job's folder, with `job.json` in it.
+
+    What the program starts and leaves behind is killed with it. It has the rights of this process:
+    what strangers send reaches its stdin and `job.json`, never its arguments.
+    """
+
+    words: Sequence[str]
+    time_s: float = 60.0
+    output_max: int = 65_536
+    environment: Mapping[str, str] = field(factory=dict, repr=False)
+
+    async def run(self, request: Request, text: str, folder: Path) -> str:
+        """Do a job. Raises Failed when the program fails, takes too long or says too much."""
+        await trio.Path(folder / JOB_FILE).write_bytes(encode(request.described()) + b"\n")
+        environment = {**self.environment, "OANIX_JOB": request.id}
+        try:
+            process = await trio.lowlevel.open_process(
+                [*self.words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            # Why it cannot be started is nobody's business but the owner's.
+            raise Failed("the program cannot be started") from None
+        try:
+            with trio.fail_after(self.time_s):
+                said = await self._talk(process, text.encode())
+        except trio.TooSlowError:
+            raise Failed(f"the job took longer than {self.time_s:g} s") from None
+        finally:
+            await _end(process)
+        code = process.returncode
+        if code:
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+            raise Failed(f"the program {how}")
+        try:
+            return said.decode()
+        except UnicodeDecodeError:
+            raise Failed("the result is no UTF-8") from None
+
+    async def _talk(self, process: trio.Process, text: bytes) -> bytes:
+        said = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell, process, text)
+            nursery.start_soon(_end_group, process)
+            assert process.stdout is not None
+            async for piece in process.stdout:
+                said += piece
+                if len(said) > self.output_max:
+                    nursery.cancel_scope.cancel()
+                    break
+        if len(said) > self.output_max:
+            raise Failed(f"the result has more than {self.output_max} bytes")
+        return bytes(said)
+
+
+async def _tell(process: trio.Process, text: bytes) -> None:
+    assert process.stdin is not None
+    async with process.stdin:
+        # A program need not read what it is told.
+        with suppress(trio.BrokenResourceError):
+            await process.stdin.send_all(text)
+
+
+async def _end_group(process: trio.Process) -> None:
+    """Kill what a program that has ended left behind: it may hold stdout open for ever."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+    _kill(process)
+
+
+def _kill(process: trio.Process) -> None:
+    # Until it is waited for, which `_end` alone does, its number is its own, and its group's.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _end(process: trio.Process) -> None:
+    _kill(process)
+    with trio.CancelScope(shield=True):
+        await process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                await stream.aclose()
