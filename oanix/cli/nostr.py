@@ -14,6 +14,7 @@ import click
 from oanix.cli.failures import Failed, Failure
 from oanix.cli.nostr_key import key
 from oanix.cli.nostr_tree import CHUNK, Tree, takes_at, write_all
+from oanix.cli.nostr_worker import worker
 from oanix.cli.output import Out, complain, escape
 
 EPILOG = """\b
@@ -22,6 +23,7 @@ Examples:
   oanix nostr relays --add wss://relay.example.com
   oanix nostr publish 'hello'
   oanix nostr follow --kinds 1 --tag t=oanix
+  oanix nostr worker --kind 5050 -- ./answer.py
 
 They speak to a mounted namespace, through its files: see /cap/nostr/README there."""
 
@@ -62,6 +64,7 @@ def nostr() -> None:
 
 
 nostr.add_command(key)
+nostr.add_command(worker)
 
 
 @nostr.command(short_help="List the relays.", epilog=RELAYS_EPILOG)

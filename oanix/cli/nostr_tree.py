@@ -61,6 +61,11 @@ class Tree:
         """Give the path of one of its files."""
         return os.path.join(self.folder, *names)
 
+    @property
+    def within(self) -> str:
+        """Its path in the namespace."""
+        return "/" + os.path.relpath(self.folder, self.mountpoint)
+
     def read(self, *names: str) -> bytes:
         """Read a file. Raises Failure with what the server says."""
         with self.told(), open(self.path(*names), "rb", buffering=0) as file:
@@ -102,9 +107,8 @@ class Tree:
             # Not every namespace has /dev; the errno then has to say it all.
             return ""
         found = _SENTENCE.fullmatch(lines[-1]) if lines else None
-        here = "/" + os.path.relpath(self.folder, self.mountpoint)
         # Another program of the session may have failed at something else meanwhile.
-        return found[2] if found and found[1].startswith(f"{here}/") else ""
+        return found[2] if found and found[1].startswith(f"{self.within}/") else ""
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -15,6 +15,7 @@ from oanix.dvm.request import Request
 from oanix.lib.nostr import encode
 
 JOB_FILE: Final = "job.json"
+PID_FILE: Final = "pid"
 CHUNK: Final = 65_536
 
 
@@ -34,6 +35,9 @@ class Handler(Protocol):
 
         Raises Failed. A cancelled one leaves nothing running.
         """
+
+    def end_leftover(self, folder: Path) -> None:
+        """End what runs yet of a job, in this folder, whose worker was killed."""
 
 
 @frozen
@@ -62,6 +66,7 @@ class Command:
             # Why it cannot be started is nobody's business but the owner's.
             raise Failed("the program cannot be started") from None
         try:
+            await trio.Path(folder / PID_FILE).write_text(f"{process.pid} {_began(process.pid)}\n")
             with trio.fail_after(self.time_s):
                 said = await self._talk(process, text.encode())
         except trio.TooSlowError:
@@ -77,6 +82,17 @@ class Command:
         except UnicodeDecodeError:
             raise Failed("the result is no UTF-8") from None
 
+    def end_leftover(self, folder: Path) -> None:
+        """Kill the program that a worker left in this folder when it was killed itself."""
+        try:
+            pid, began = (folder / PID_FILE).read_text().split()
+        except (FileNotFoundError, ValueError):
+            return  # it was killed before it could write that, or after all was done
+        # The number alone could be another program's by now.
+        if pid.isdigit() and _began(int(pid)) == began:
+            with suppress(ProcessLookupError):
+                os.killpg(int(pid), signal.SIGKILL)
+
     async def _talk(self, process: trio.Process, text: bytes) -> bytes:
         said = bytearray()
         async with trio.open_nursery() as nursery:
@@ -91,6 +107,14 @@ class Command:
         if len(said) > self.output_max:
             raise Failed(f"the result has more than {self.output_max} bytes")
         return bytes(said)
+
+
+def _began(pid: int) -> str:
+    """Tell when a process began, in ticks since the boot (proc(5), stat); empty for none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 async def _tell(process: trio.Process, text: bytes) -> None:

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
+import trio
+
 from oanix.errors import fault
 from oanix.lib.nostr import decode, encode
 
 CHUNK: Final = 65_536
 SIGNED_MAX: Final = 1 << 22
+CLOSE_S: Final = 2.0
 
 
 class OpenFile(Protocol):
@@ -76,8 +79,8 @@ class Feed:
                 try:
                     yield cls(files, folder, events)
                 finally:
-                    # It would end by itself, only later; and not at all where all is at its end.
-                    with suppress(OSError):
+                    # It would end by itself, only later; a server that is gone has ended it.
+                    with trio.move_on_after(CLOSE_S, shield=True), suppress(OSError):
                         await write_line(files, f"{folder}/ctl", b"close")
 
     async def ask(self, filters: Sequence[dict[str, object]]) -> None:

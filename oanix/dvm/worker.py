@@ -83,8 +83,7 @@ class Worker:
         cannot be used, or its subscription ends.
         """
         self._pubkey = (await read_text(self._files, f"{self._tree}/pubkey")).strip()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(mode=0o700, parents=True)
+        await trio.to_thread.run_sync(self._clear)
         async with (
             Feed.opened(self._files, self._tree) as requests,
             Feed.opened(self._files, self._tree) as deletions,
@@ -101,6 +100,13 @@ class Worker:
             task_status.started(self._pubkey)
             async for said in requests:
                 await self._take(said)
+
+    def _clear(self) -> None:
+        """Take away what a worker that was killed has left: its programs first."""
+        for folder in self._folder.glob("*"):
+            self._handler.end_leftover(folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700, parents=True)
 
     def _resume(self) -> None:
         # What is forgotten must be too old to be taken again.
