@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,14 +108,17 @@ def test_events_are_printed_as_they_come(oanix: Oanix) -> None:
 def test_following_ends_by_a_signal_and_leaves_no_subscription(oanix: Oanix) -> None:
     process = oanix.start("nostr", "follow", "--json", "--tag", "t=ends")
     run(oanix, "publish", "--tag", "t=ends", "one")
-    assert process.stdout is not None
-    assert process.stdout.readline()
     folder = mnt(oanix) / "cap/nostr/sub"
-    assert len(list(folder.iterdir())) == 2
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=TIME_OUT_S)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            assert len(list(folder.iterdir())) == 1
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=TIME_OUT_S)
     assert process.returncode == 130
-    assert [one.name for one in folder.iterdir()] == ["new"]
+    assert list(folder.iterdir()) == []
 
 
 def test_relays_are_listed_added_and_removed(oanix: Oanix) -> None:
@@ -174,3 +178,96 @@ def test_the_shell_is_offered_the_mount_and_the_keys(oanix: Oanix) -> None:
             check=False,
         )  # fmt: skip
         assert f"plain,{offered}" in done.stdout.decode().splitlines()
+
+
+# The worker --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def worker(oanix: Oanix, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a worker; what it says first is that it listens."""
+    process = oanix.start("nostr", "worker", "--json", "--kind", "5050", *words)
+    with process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            assert said.startswith(b"oanix: does jobs of kind 5050"), said + process.stderr.read()
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.communicate(timeout=TIME_OUT_S)
+
+
+def until_said(process: "subprocess.Popen[bytes]", state: str) -> str:
+    """Wait until a job becomes this; give its id."""
+    assert process.stdout is not None
+    while True:
+        said = json.loads(process.stdout.readline())
+        if said["state"] == state:
+            return str(said["id"])
+
+
+def job(oanix: Oanix, text: str) -> str:
+    template = json.dumps({"kind": 5050, "tags": [["i", text, "text"]]})
+    [told] = json.loads(run(oanix, "publish", "--json", "--raw", template))
+    return str(told["id"])
+
+
+def result(oanix: Oanix, asked: str) -> str:
+    query = f"kinds=6050&#e={asked}"
+    [event] = lines(run(oanix, "follow", "--json", "--count", "1", query))
+    return str(event["content"])
+
+
+def test_a_worker_does_jobs_and_ends_by_a_signal(oanix: Oanix) -> None:
+    with worker(oanix, "--", "tr a-z A-Z") as process:
+        asked = job(oanix, "loud")
+        assert result(oanix, asked) == "LOUD"
+        assert until_said(process, "done") == asked
+        process.terminate()
+        _, said = process.communicate(timeout=TIME_OUT_S)
+        assert process.returncode == 0
+        assert b"the worker has ended" in said
+    assert list((mnt(oanix) / "cap/nostr/sub").iterdir()) == []
+
+
+def test_a_worker_that_was_killed_does_the_job_the_next_time(oanix: Oanix) -> None:
+    with worker(oanix, "--", "exec sleep 1000") as process:
+        asked = job(oanix, "again")
+        assert until_said(process, "running") == asked
+        process.kill()
+        process.wait(TIME_OUT_S)
+    with worker(oanix, "--", "tr a-z A-Z") as process:
+        assert until_said(process, "done") == asked
+        assert result(oanix, asked) == "AGAIN"
+    query = f"kinds=6050&#e={asked}"
+    assert len(lines(run(oanix, "follow", "--stored", "--json", query))) == 1
+
+
+def test_a_second_worker_of_one_key_is_told_and_ends(oanix: Oanix) -> None:
+    with worker(oanix, "--", "cat"):
+        said = run(oanix, "worker", "--kind", "5050", "--", "cat", code=1)
+        assert "another worker uses this folder" in said
+    assert "5000<=x<=5999" in run(oanix, "worker", "--kind", "6050", "--", "cat", code=2)
+
+
+def test_a_worker_ends_when_its_mount_does(oanix: Oanix, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    (tmp_path / "here").mkdir()
+    other = Oanix(oanix.state, tmp_path / "here", oanix.environment)
+    mounted = other.start("mount", tmp_path / "mnt")
+    assert mounted.stderr is not None
+    assert mounted.stderr.readline().startswith(b"oanix: mounted")
+    try:
+        with worker(other, "--at", str(tmp_path / "mnt"), "--", "cat") as process:
+            mounted.kill()
+            mounted.communicate(timeout=TIME_OUT_S)
+            _, said = process.communicate(timeout=TIME_OUT_S)
+            assert process.returncode == 1
+            assert said.startswith(b"oanix: ")
+            assert b"internal error" not in said
+    finally:
+        mounted.kill()
+        mounted.communicate(timeout=TIME_OUT_S)
+        other("unmount", tmp_path / "mnt")
