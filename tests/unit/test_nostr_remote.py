@@ -310,21 +310,26 @@ async def test_a_foreign_client_takes_the_bunker_of_these_tests_for_one(tmp_path
         it.nursery.start_soon(partial(trio.serve_listeners, it.serve, [listener]))
         url = f"bunker://{SERVICE.pubkey}?relay=ws://127.0.0.1:{port}&secret=s3cret"
         found = await trio.to_thread.run_sync(_foreign, url)
-    assert found == USER.pubkey
+    key, payload, text = found
+    assert key == USER.pubkey
+    assert await OTHER.decrypt(USER.pubkey, payload) == "hush"
+    assert text == "hush"
 
 
-def _foreign(url: str) -> str:
+def _foreign(url: str) -> tuple[str, str, str]:
     # Its interface is asyncio's.
     import asyncio
 
-    async def talk() -> str:
+    async def talk() -> tuple[str, str, str]:
         signer = nostr_sdk.NostrConnect(
             nostr_sdk.NostrConnectUri.parse(url), nostr_sdk.Keys.generate(),
             timedelta(seconds=10), None,
         )  # fmt: skip
         key = await signer.get_public_key_async()
         assert key is not None
-        return key.to_hex()
+        other = nostr_sdk.PublicKey.parse(OTHER.pubkey)
+        payload = await signer.nip44_encrypt_async(other, "hush")
+        return key.to_hex(), payload, await signer.nip44_decrypt_async(other, payload)
 
     return asyncio.run(talk())
 
