@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +201,7 @@ async def publish(relay: Relay, given: Sequence[bytes]) -> float:
 async def _publish(relay: Relay, given: Sequence[bytes]) -> None:
     async with await connect(relay) as socket:
         waiting = iter(given)
-        texts = [
-            '["EVENT",' + raw.decode() + "]" for raw, _ in zip(waiting, range(WINDOW), strict=False)
-        ]
+        texts = ['["EVENT",' + raw.decode() + "]" for raw in islice(waiting, WINDOW)]
         for text in texts:
             await socket.send(text)
         left = len(given)

@@ -16,7 +16,7 @@ PACKAGES = ("oanix", "mounts", "coder_api")
 CONTRACTS = ROOT / ".importlinter"
 
 # All of oanix but the kernel. What is not named here is kernel, a new module too.
-ABOVE_THE_KERNEL = {"__main__", "cli", "assembly", "env", "scheduler", "services", "lib"}
+ABOVE_THE_KERNEL = {"__main__", "cli", "assembly", "env", "scheduler", "dvm", "services", "lib"}
 KERNEL_LIBRARIES = {"trio", "attrs", "apsw"}
 ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     "msgspec": "oanix.lib.nostr.codec",

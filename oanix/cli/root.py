@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "secret": "oanix.cli.secret",
     "audit": "oanix.cli.audit",
     "relay": "oanix.cli.relay",
+    "nostr": "oanix.cli.nostr",
     "doctor": "oanix.cli.doctor",
     "completion": "oanix.cli.completion",
 }
