@@ -377,7 +377,10 @@ def main() -> None:
             folder = folders.enter_context(tempfile.TemporaryDirectory())
             other = local_relay(folder) if name == "local-relay" else nostr_relay(program, folder)
             with other as relay:
-                results.append(measure(relay, [], min(given.stored, MANY)))
+                try:
+                    results.append(measure(relay, [], min(given.stored, MANY)))
+                except* (OSError, SystemExit) as group:
+                    print(f"{relay.name} gave up: {group.exceptions[0]}", file=sys.stderr)
     for name in dict.fromkeys(name for result in results for name in result):
         print(f"{name:40}", *(f"{result.get(name, ''):>14}" for result in results))
 

@@ -43,14 +43,21 @@ WAITING = 4_096
 SWEEP_S = 60.0
 """How often what has expired is removed."""
 
-INDEXED = 200
+INDEXED = 1_000
 """Events that are made searchable together."""
+
+QUIET_S = 0.05
+BEHIND_S = 5.0
+"""New events are made searchable once none came for so long, or at the latest after this."""
 
 QUICK_S = 0.004
 """How long the answer to a question may keep all others waiting; longer ones go to a thread."""
 
 SLOW_S = 5.0
 """How long an answer may take at all."""
+
+CACHE_BYTES = 32 << 20
+"""What each of the connections to the database keeps in memory, at most."""
 
 READERS = 2
 """Slow answers at a time."""
@@ -109,7 +116,8 @@ class Core:
         """
         stores: list[Store] = []
         try:
-            stores.extend(Store.open(path, MIGRATIONS) for _ in range(2 + READERS))
+            for _ in range(2 + READERS):
+                stores.append(Store.open(path, MIGRATIONS, cache_bytes=CACHE_BYTES))
         except BaseException:
             for store in stores:
                 store.close()
@@ -187,7 +195,11 @@ class Core:
             self._refused += 1
             done(refusal or _closing())
             return
-        await self._send.send(_Submitted(event, done))
+        one = _Submitted(event, done)
+        try:
+            self._send.send_nowait(one)
+        except trio.WouldBlock:
+            await self._send.send(one)
 
     def _too_often(self, what: str, peer: Peer, event: Event | None = None) -> Outcome | None:
         buckets = tuple(self.policy.buckets(what, peer, event))
@@ -199,6 +211,8 @@ class Core:
     async def _commit(self) -> None:
         while True:
             group = [await self._waiting.receive()]
+            # Whatever else has come by now is put in by its sessions first.
+            await trio.lowlevel.checkpoint()
             while len(group) < GROUP:
                 try:
                     group.append(self._waiting.receive_nowait())
@@ -256,9 +270,17 @@ class Core:
         while self._findable < number:
             await self._followed.wait()
 
+    async def _quiet(self) -> None:
+        taken = -1
+        while taken != self._taken:
+            taken = self._taken
+            await trio.sleep(QUIET_S)
+
     async def _index(self) -> None:
         # Searching follows writing, a little behind: what comes next is written first.
         while True:
+            with trio.move_on_after(BEHIND_S):
+                await self._quiet()
             number = self._taken
             try:
                 more = await trio.to_thread.run_sync(

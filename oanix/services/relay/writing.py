@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from oanix.lib.nostr import Event, check_many
 from oanix.services.relay.rules import DELETION, SEARCHED, VANISH, Outcome
 from oanix.services.relay.searching import words_of
-from oanix.store import Store
+from oanix.store import Statements, Store
 
 EVERYWHERE = "ALL_RELAYS"
 
+_KNOWN = (
+    "SELECT EXISTS (SELECT 1 FROM events WHERE id = ?), "
+    "EXISTS (SELECT 1 FROM deleted WHERE id = ? AND pubkey = ?), "
+    "EXISTS (SELECT 1 FROM vanished WHERE pubkey = ? AND until >= ?)"
+)
 _SEARCHED = f"[{','.join(map(str, sorted(SEARCHED)))}]"
 
 
@@ -28,10 +33,12 @@ class Writer:
         """
         errors = check_many(events)
         outcomes = []
-        with self._store.transaction():
+        with self._store.transaction() as statements:
             for event, error in zip(events, errors, strict=True):
                 outcomes.append(
-                    Outcome(False, f"invalid: {error.reason}") if error else self._put(event)
+                    Outcome(False, f"invalid: {error.reason}")
+                    if error
+                    else self._put(event, statements)
                 )
         return outcomes
 
@@ -59,15 +66,16 @@ class Writer:
                 self._store.execute("UPDATE indexed SET seq = ?", rows[-1][0])
         return len(rows) == most
 
-    def _put(self, event: Event) -> Outcome:
-        refusal = self._known(event) or self._gone(event)
+    def _put(self, event: Event, statements: Statements) -> Outcome:
+        refusal = self._known(event, statements)
         if refusal is not None:
             return refusal
         if event.is_ephemeral:
             return Outcome(True, fresh=True)
-        if event.address is not None and (newer := self._replace(event, event.address)):
+        address = event.address
+        if address is not None and (newer := self._replace(event, address)):
             return newer
-        self._insert(event)
+        self._insert(event, address, statements)
         if event.kind == DELETION:
             self._delete(event)
         elif event.kind == VANISH and {self.url, EVERYWHERE} & {
@@ -76,25 +84,23 @@ class Writer:
             self._vanish(event)
         return Outcome(True, fresh=True)
 
-    def _known(self, event: Event) -> Outcome | None:
-        found = self._store.execute("SELECT 1 FROM events WHERE id = ?", bytes.fromhex(event.id))
-        return Outcome(True, "duplicate: this event is here already") if found else None
-
-    def _gone(self, event: Event) -> Outcome | None:
-        key = bytes.fromhex(event.pubkey)
-        deleted = self._store.execute(
-            "SELECT 1 FROM deleted WHERE id = ? AND pubkey = ?", bytes.fromhex(event.id), key
-        )
+    def _known(self, event: Event, statements: Statements) -> Outcome | None:
+        """Refuse what is here already, what its author has deleted, and who has vanished."""
+        name, author = bytes.fromhex(event.id), bytes.fromhex(event.pubkey)
+        found = statements.row(_KNOWN, (name, name, author, author, event.created_at))
+        assert found is not None
+        if found[0]:
+            return Outcome(True, "duplicate: this event is here already")
+        deleted = bool(found[1])
         if not deleted and event.address is not None:
-            deleted = self._store.execute(
+            kept = statements.row(
                 "SELECT 1 FROM deleted_addresses WHERE address = ? AND until >= ?",
-                event.address, event.created_at,
-            )  # fmt: skip
+                (event.address, event.created_at),
+            )
+            deleted = kept is not None
         if deleted and event.kind != DELETION:
             return Outcome(False, "blocked: its author has deleted this event")
-        if self._store.execute(
-            "SELECT 1 FROM vanished WHERE pubkey = ? AND until >= ?", key, event.created_at
-        ):
+        if found[2]:
             return Outcome(False, "blocked: its author asked to vanish from here")
         return None
 
@@ -107,18 +113,20 @@ class Writer:
             self._store.execute("DELETE FROM events WHERE seq = ?", seq)
         return None
 
-    def _insert(self, event: Event) -> None:
-        self._store.execute(
+    def _insert(self, event: Event, address: str | None, statements: Statements) -> None:
+        at = event.created_at
+        statements.run(
             "INSERT INTO events (id, pubkey, kind, created_at, expires, address, json) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            bytes.fromhex(event.id), bytes.fromhex(event.pubkey), event.kind, event.created_at,
-            event.expiration, event.address, event.json(),
+            (
+                bytes.fromhex(event.id), bytes.fromhex(event.pubkey), event.kind, at,
+                event.expiration, address, event.json(),
+            ),
         )  # fmt: skip
-        [(seq,)] = self._store.execute("SELECT last_insert_rowid()")
-        for name, value in event.indexed:
-            self._store.execute(
-                "INSERT OR IGNORE INTO tags VALUES (?, ?, ?, ?)", name, value, event.created_at, seq
-            )
+        seq = statements.last_id
+        tags = [(name, value, at, seq) for name, value in event.indexed]
+        if tags:
+            statements.each("INSERT OR IGNORE INTO tags VALUES (?, ?, ?, ?)", tags)
 
     def _delete(self, event: Event) -> None:
         key = bytes.fromhex(event.pubkey)
