@@ -1,8 +1,4 @@
-"""Core: the relay without its sockets and files. It takes events, finds them, and tells listeners.
-
-Events are taken in groups: whatever has come while one group was checked and written makes the
-next, so that one sync serves many. An event is acknowledged after that, never before.
-"""
+"""Core: the relay without its sockets and files. It takes events, finds them, tells listeners."""
 
 import logging
 import time
@@ -11,12 +7,12 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
-from attrs import frozen
 
 from oanix.bell import Bell
 from oanix.kit import Ring
 from oanix.lib.nostr import Event, Filter, Invalid
 from oanix.lib.policy.rate import Buckets
+from oanix.services.relay.intake import Intake, Submitted, closing
 from oanix.services.relay.live import Deliver, Live, Subscription
 from oanix.services.relay.policy import RelayPolicy
 from oanix.services.relay.reading import Reader, TimeUp
@@ -33,12 +29,6 @@ from oanix.services.relay.writing import Writer
 from oanix.store import Store
 
 log = logging.getLogger(__name__)
-
-GROUP = 1_000
-"""Events that are written together."""
-
-WAITING = 4_096
-"""Events that wait to be taken; who submits more waits."""
 
 SWEEP_S = 60.0
 """How often what has expired is removed."""
@@ -63,14 +53,6 @@ READERS = 2
 """Slow answers at a time."""
 
 T = TypeVar("T")
-
-
-@frozen(eq=False)
-class _Submitted:
-    """An event on its way into the store."""
-
-    event: Event
-    end: Callable[[Outcome], None]
 
 
 class Core:
@@ -98,12 +80,10 @@ class Core:
         self._fresh, self._followed = Bell(), Bell()
         self._findable = 0
         self._live = Live()
-        self._send, self._waiting = trio.open_memory_channel[_Submitted](WAITING)
         self._limiter = trio.CapacityLimiter(1)
+        self._intake = Intake(self._writer, self._limiter, self._tell)
         self._closed = False
         self._taken = self._refused = 0
-        self.untold: frozenset[str] = frozenset()
-        """Ids of what may be stored already, and is told to listeners next."""
 
     @classmethod
     def create(
@@ -129,7 +109,7 @@ class Core:
     async def running(self) -> AsyncIterator[None]:
         """Take events for as long as the block; what waits at its end is refused."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit)
+            nursery.start_soon(self._intake.run)
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._index)
             try:
@@ -137,11 +117,6 @@ class Core:
             finally:
                 self._closed = True
                 nursery.cancel_scope.cancel()
-        while True:
-            try:
-                self._waiting.receive_nowait().end(_closing())
-            except trio.WouldBlock:
-                break
         for store in self._stores:
             store.close()
 
@@ -160,7 +135,7 @@ class Core:
             "accepted": self._taken,
             "refused": self._refused,
             "subscriptions": len(self._live),
-            "waiting": self._waiting.statistics().current_buffer_used,
+            "waiting": self._intake.waiting,
         }
 
     # Taking --------------------------------------------------------------------------------------
@@ -193,13 +168,9 @@ class Core:
         )
         if refusal is not None or self._closed:
             self._refused += 1
-            done(refusal or _closing())
+            done(refusal or closing())
             return
-        one = _Submitted(event, done)
-        try:
-            self._send.send_nowait(one)
-        except trio.WouldBlock:
-            await self._send.send(one)
+        await self._intake.put(Submitted(event, done))
 
     def _too_often(self, what: str, peer: Peer, event: Event | None = None) -> Outcome | None:
         buckets = tuple(self.policy.buckets(what, peer, event))
@@ -208,37 +179,7 @@ class Core:
         rates = ", ".join(str(rate) for _, rate in buckets)
         return Outcome(False, f"rate-limited: at most {rates}; wait {wait:.1f} s")
 
-    async def _commit(self) -> None:
-        while True:
-            group = [await self._waiting.receive()]
-            # Whatever else has come by now is put in by its sessions first.
-            await trio.lowlevel.checkpoint()
-            while len(group) < GROUP:
-                try:
-                    group.append(self._waiting.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            self.untold = frozenset(one.event.id for one in group)
-            try:
-                outcomes = await self._written(group)
-            except BaseException:
-                for one in group:
-                    one.end(_closing())
-                raise
-            for one, outcome in zip(group, outcomes, strict=True):
-                self._tell(one, outcome)
-            self.untold = frozenset()
-
-    async def _written(self, group: Sequence[_Submitted]) -> list[Outcome]:
-        events = [one.event for one in group]
-        # A cancellation waits for the thread, as nothing else may use its store meanwhile.
-        try:
-            return await trio.to_thread.run_sync(self._writer.commit, events, limiter=self._limiter)
-        except OSError as error:
-            log.warning("%d events could not be stored: %s", len(events), error.strerror)
-            return [Outcome(False, f"error: {error.strerror}")] * len(events)
-
-    def _tell(self, one: _Submitted, outcome: Outcome) -> None:
+    def _tell(self, one: Submitted, outcome: Outcome) -> None:
         if outcome.ok:
             self._taken += 1
         else:
@@ -295,6 +236,11 @@ class Core:
             self._followed.ring()
             if number == self._taken:
                 await self._fresh.wait()
+
+    @property
+    def untold(self) -> frozenset[str]:
+        """Ids of what may be stored already, and is told to listeners next."""
+        return self._intake.untold
 
     # Finding -------------------------------------------------------------------------------------
 
@@ -396,7 +342,3 @@ class Core:
     def _check(self, filters: Sequence[Filter]) -> None:
         if not 1 <= len(filters) <= self.limits.filters:
             raise Invalid(f"a request has 1 to {self.limits.filters} filters")
-
-
-def _closing() -> Outcome:
-    return Outcome(False, "error: the relay is closing")

@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 
-from oanix.lib.nostr import Event, check_many
+from oanix.lib.nostr import Event
 from oanix.services.relay.rules import DELETION, SEARCHED, VANISH, Outcome
 from oanix.services.relay.searching import words_of
 from oanix.store import Statements, Store
@@ -27,20 +27,13 @@ class Writer:
         self.url = url.rstrip("/")
 
     def commit(self, events: Sequence[Event]) -> list[Outcome]:
-        """Check signatures and keep what is to be kept, durably. Raises OSError, with nothing kept.
+        """Keep what is to be kept, durably, of events that were checked.
 
-        An event that comes twice in a batch is a duplicate the second time.
+        An event that comes twice in a batch is a duplicate the second time. Raises OSError, with
+        nothing kept.
         """
-        errors = check_many(events)
-        outcomes = []
         with self._store.transaction() as statements:
-            for event, error in zip(events, errors, strict=True):
-                outcomes.append(
-                    Outcome(False, f"invalid: {error.reason}")
-                    if error
-                    else self._put(event, statements)
-                )
-        return outcomes
+            return [self._put(event, statements) for event in events]
 
     def sweep(self, now: int) -> int:
         """Remove what has expired; gives how many."""
