@@ -23,6 +23,8 @@ from oanix.store import Row, Store, Value
 BRANCHES: Final = 400
 """Values of a list that are asked for one by one; more are asked for together, and sorted."""
 
+LEAST: Final = 8
+"""Rows that are asked for at a time, at least."""
 
 STEPS: Final = 2_000
 """After how many steps of SQLite's machine (some 0.1 ms) is asked whether time is up."""
@@ -116,15 +118,31 @@ class Reader:
         if one.limit == 0:
             return iter(())
         questions = _questions(one)
-        answers = [self._ask(question, one, peer, now, most, raw=True) for question in questions]
-        if questions[0].ranked:
-            return iter(answers[0])
-        merged = heapq.merge(*answers, key=lambda row: (-row[0], row[1]))
-        return _once(merged)
+        if len(questions) == 1:
+            return iter(self._ask(questions[0], one, peer, now, most, raw=True))
+        # Each seldom has much more than its share of what is newest.
+        share = max(LEAST, 2 * most // len(questions))
+        answers = [self._piecewise(each, one, peer, now, most, share) for each in questions]
+        return _once(heapq.merge(*answers, key=lambda row: (-row[0], row[1])))
+
+    def _piecewise(
+        self, question: _Question, one: Filter, peer: Peer, now: int, most: int, size: int
+    ) -> Iterator[Found]:
+        last: Found | None = None
+        while most > 0:
+            size = min(size, most)
+            rows = self._ask(question, one, peer, now, size, raw=True, after=last)
+            yield from rows
+            if len(rows) < size:
+                return
+            most -= size
+            size *= 4
+            last = rows[-1]
 
     def _ask(
-        self, question: _Question, one: Filter, peer: Peer, now: int, most: int, *, raw: bool
-    ) -> list[Found]:
+        self, question: _Question, one: Filter, peer: Peer, now: int, most: int, *,
+        raw: bool, after: Found | None = None,
+    ) -> list[Found]:  # fmt: skip
         if self._over():
             raise TimeUp
         conditions, values = list(question.conditions), list(question.values)
@@ -135,6 +153,10 @@ class Reader:
         if one.until is not None:
             conditions.append(f"{time} <= ?")
             values.append(one.until)
+        if after is not None:
+            at, name, _ = after
+            conditions.append(f"{time} <= ? AND ({time} < ? OR e.id > ?)")
+            values += [at, at, name]
         conditions.append("(e.expires IS NULL OR e.expires > ?)")
         values.append(now)
         _guard(conditions, values, peer)
