@@ -298,6 +298,7 @@ POOL = [
     by.sign_now(Template(kind, f"{n}", tags, NOW - n % 3))
     for n, (by, kind, tags) in enumerate(
         (by, kind, tags)
+        for _ in range(4)
         for by in SIGNERS
         for kind in (1, 2, 7, 1059)
         for tags in ((), (("t", "a"),), (("t", "b"), ("p", ANN.pubkey)), (("t", "a"), ("t", "b")))
@@ -311,7 +312,7 @@ filters = st.fixed_dictionaries(
         "authors": st.lists(st.sampled_from(KEYS), min_size=1),
         "kinds": st.lists(st.sampled_from([1, 2, 7, 1059, 8]), min_size=1),
         "since": st.integers(NOW - 3, NOW + 1), "until": st.integers(NOW - 3, NOW + 1),
-        "limit": st.integers(0, 6), "#t": values,
+        "limit": st.integers(0, 40), "#t": values,
         "#p": st.lists(st.sampled_from(KEYS), min_size=1),
     },
 )  # fmt: skip
