@@ -45,6 +45,9 @@ REMEMBERED: Final = 2_048
 LISTS_S: Final = 600
 """For how long a list of relays is believed."""
 
+SENT_S: Final = 0.5
+"""How long a question waits for what was published before it."""
+
 SIGNER_S: Final = 5
 """For how long a signer is used before the vault is asked again."""
 
@@ -247,6 +250,9 @@ class Nostr:
         follow: bool = True,
     ) -> list[Event]:  # fmt: skip
         """Find what is stored, newest first. Raises OSError as `Pool.gather`, `readers`."""
+        # Who has just published finds it.
+        with trio.move_on_after(SENT_S):
+            await self.outbox.emptied()
         asked = tuple(filters)
         questions = dict.fromkeys(self.readers(access), asked)
         for url in access.allowed(addresses(list(hints))[:OTHERS_MAX], required=False):

@@ -38,7 +38,11 @@ INDEXED = 1_000
 
 QUIET_S = 0.05
 BEHIND_S = 5.0
-"""New events are made searchable once none came for so long, or at the latest after this."""
+"""New events are made searchable once none came for so long, at the latest after this, and at once
+when somebody searches."""
+
+FOLLOW_S = 0.5
+"""How long a search waits for what is stored to be searchable."""
 
 QUICK_S = 0.004
 """How long the answer to a question may keep all others waiting; longer ones go to a thread."""
@@ -79,6 +83,7 @@ class Core:
         self._buckets = Buckets(clock=now)
         self._fresh, self._followed = Bell(), Bell()
         self._findable = 0
+        self._pause = trio.CancelScope()
         self._live = Live()
         self._limiter = trio.CapacityLimiter(1)
         self._intake = Intake(self._writer, self._limiter, self._tell)
@@ -206,10 +211,16 @@ class Core:
         )
 
     async def indexed(self) -> None:
-        """Wait until what is stored now can be found by its words."""
+        """Wait until what is stored now can be found by its words, without a pause in writing."""
         number = self._taken
         while self._findable < number:
+            self._pause.cancel()
             await self._followed.wait()
+
+    async def _searchable(self, filters: Sequence[Filter]) -> None:
+        if any(one.search is not None for one in filters):
+            with trio.move_on_after(FOLLOW_S):
+                await self.indexed()
 
     async def _quiet(self) -> None:
         taken = -1
@@ -220,7 +231,7 @@ class Core:
     async def _index(self) -> None:
         # Searching follows writing, a little behind: what comes next is written first.
         while True:
-            with trio.move_on_after(BEHIND_S):
+            with trio.move_on_after(BEHIND_S) as self._pause:
                 await self._quiet()
             number = self._taken
             try:
@@ -250,12 +261,14 @@ class Core:
         Raises OSError; Invalid for too many filters; TimeUp for a question that takes too long.
         """
         self._check(filters)
+        await self._searchable(filters)
         now, most = int(self._now()), self.limits.results
         return await self._answer(peer, lambda reader: reader.find(filters, peer, now, most))
 
     async def count(self, filters: Sequence[Filter], peer: Peer) -> int:
         """Count what is stored (NIP-45). Raises as `query`."""
         self._check(filters)
+        await self._searchable(filters)
         now = int(self._now())
         return await self._answer(peer, lambda reader: reader.count(filters, peer, now))
 
