@@ -34,9 +34,6 @@ WAL_BYTES = 67_108_864
 
 PAGE_BYTES = 4_096
 
-MAPPED_BYTES = 1 << 30
-"""How much of a large database is read without being copied."""
-
 Value: TypeAlias = int | float | str | bytes | None
 Row: TypeAlias = tuple[Value, ...]
 R = TypeVar("R")
@@ -170,7 +167,6 @@ class Store:
     def _enlarge(self, size: int) -> None:
         connection = self._connection
         connection.execute(f"PRAGMA cache_size = -{size // 1024}")
-        connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {min(size, WAL_BYTES) // PAGE_BYTES}")
 
     def _migrate(self, migrations: Sequence[str]) -> None:
