@@ -14,9 +14,6 @@ __all__ = ["Invalid", "Struct", "decode", "decode_as", "encode"]
 
 T = TypeVar("T")
 
-DEPTH_MAX = 64
-"""Nested lists and objects of what comes from a peer."""
-
 
 class Invalid(ValueError):
     """What a peer sent is not what the NIPs allow; `reason` goes after `invalid: `."""

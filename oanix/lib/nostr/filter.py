@@ -8,7 +8,7 @@ from oanix.lib.nostr.codec import Invalid
 from oanix.lib.nostr.event import HEX32, KIND_MAX, TIME_MAX, Event
 
 VALUES_MAX = 10_000
-"""Values in one list of a filter."""
+"""Values in all lists of a filter together: each is a value of a question to the database."""
 
 
 @frozen
@@ -41,10 +41,14 @@ class Filter:
         search = decoded.get("search")
         if search is not None and not isinstance(search, str):
             raise Invalid("search is no text")
+        ids, authors = _some(decoded, "ids"), _some(decoded, "authors")
+        kinds = _kinds(decoded["kinds"]) if "kinds" in decoded else None
+        if sum(map(len, (ids or (), authors or (), kinds or (), *tags.values()))) > VALUES_MAX:
+            raise Invalid(f"a filter has more than {VALUES_MAX} values")
         return cls(
-            ids=_some(decoded, "ids"),
-            authors=_some(decoded, "authors"),
-            kinds=_kinds(decoded["kinds"]) if "kinds" in decoded else None,
+            ids=ids,
+            authors=authors,
+            kinds=kinds,
             tags=tags,
             since=_number(decoded, "since"),
             until=_number(decoded, "until"),

@@ -1,6 +1,7 @@
 """Relay: the core, its rules and its clients together. What loads slowly is loaded with it."""
 
 import errno
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from oanix.services.relay.policy import LOCAL, Guest, RelayPolicy
 from oanix.services.relay.rule_book import RuleBook
 from oanix.services.relay.rules import RelayLimits
 from oanix.services.relay.session import GOING, POLICY, Session, Shared
+
+log = logging.getLogger(__name__)
 
 DATABASE: Final = "events.db"
 
@@ -75,8 +78,12 @@ class Relay:
         link, wire = memory_link()
 
         async def serve() -> None:
-            async with self._serving(wire, LOCAL, (self.url, OWN)) as session:
-                await session.run()
+            try:
+                async with self._serving(wire, LOCAL, (self.url, OWN)) as session:
+                    await session.run()
+            except Exception:
+                # One conversation that fails ends no other, as on the port.
+                log.exception("a conversation within this process failed")
 
         self._start(serve)
         return link

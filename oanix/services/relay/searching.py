@@ -16,6 +16,8 @@ TITLES: Final = frozenset(("title", "subject", "summary", "name", "alt", "descri
 _PART: Final = re.compile(r'"([^"]*)"|(\S+)')
 _EXTENSION: Final = re.compile(r"[a-z][a-z0-9_-]*:[^/]\S*")
 _WORD: Final = re.compile(r"\w+")
+_UNQUOTED: Final = str.maketrans({'"': " ", "\0": " "})
+"""What no phrase of FTS5 can hold: its quotes, and the NUL that ends its text."""
 
 
 def words_of(event: Event) -> str:
@@ -46,7 +48,7 @@ def expression(search: str) -> str:
 
     sqlite.org/fts5.html, section 3. Raises Invalid.
     """
-    return " ".join(f'"{phrase}"' for phrase in (p.replace('"', " ") for p in phrases(search)))
+    return " ".join(f'"{phrase.translate(_UNQUOTED)}"' for phrase in phrases(search))
 
 
 def hits(one: Filter, event: Event) -> bool:
