@@ -7,7 +7,7 @@ bind what it can see to more names, never uncover what lies beneath (bind(1), rf
 
 import errno
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -224,9 +224,13 @@ class Namespace:
         a file, EPERM when sealed, EINVAL for an unknown option, ENOSPC for too many mounts.
         """
         self._require_open()
-        options = dict(options or {})
-        channel = self.resolve(_OWNER, source)
-        names = self._target(target)
+        line = Bind(source, target, where.value, create, access, dict(options or {}))
+        self._bind(self.resolve(_OWNER, source), line)
+
+    def _bind(self, channel: Channel, line: Bind) -> None:
+        # The source may be of this namespace, or of the one that this is derived from.
+        access, options, create, where = line.access, line.options, line.create, Where(line.where)
+        names = self._target(line.target)
         grafted = graft(channel, access, options, create=create, maker=self.number)
         old, before = self.table.find(names), self.table
         foreign = self._foreign(old)
@@ -240,7 +244,7 @@ class Namespace:
             first = where is Where.BEFORE
             joined = union(there, old, grafted, before=first, locked=foreign, maker=self.number)
             self._put(names, joined)
-        line = Bind(channel.path, paths.join(names), where.value, create, access, options)
+        line = evolve(line, source=channel.path, target=paths.join(names))
         self._record(line, before)
 
     def unmount(self, path: str) -> None:
@@ -289,6 +293,29 @@ class Namespace:
         child._listeners = ()
         child._synthetic = self._synthetic
         return child
+
+    def derive(self, lines: Iterable[Placed]) -> "Namespace":
+        """Make the namespace of a child that has what these lines bind, and nothing else.
+
+        Sources are paths of this namespace, targets those of the child's, which is empty at first.
+        Raises RecipeError as `apply`.
+        """
+        child = self.fork()
+        child.table, child._places = Place(maker=self.number), 1
+        for placed in lines:
+            if isinstance(placed.line, Bind):
+                child._derive(self, placed, placed.line)
+            else:
+                child.apply(placed)
+        return child
+
+    def _derive(self, parent: "Namespace", placed: Placed, line: Bind) -> None:
+        first = next(i for i, word in enumerate(placed.words) if word.startswith("/"))
+        with _at(placed, first):
+            channel = parent.resolve(_OWNER, line.source)
+        with _at(placed, first + 1):
+            self._require_open()
+            self._bind(channel, line)
 
     def seal(self) -> None:
         """Refuse every mount, bind and unmount from now on."""
