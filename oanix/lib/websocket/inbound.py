@@ -109,12 +109,12 @@ class Inbound:
             if head is None:
                 return None
             whole = head.first == TEXT or head.first == BINARY
-            if not (
-                whole and head.minimal and head.masked is self._masked and self._part is None
-                and head.payload <= self._limits.message
-            ):  # fmt: skip
+            if not (whole and head.minimal and head.masked is self._masked and self._part is None):
                 self._owed = head.size + head.payload
                 continue
+            if head.payload > self._limits.message:
+                # Its head says so: what nobody would keep is not waited for.
+                raise self._too_long()
             start = self._at + head.size
             if len(self._raw) - start < head.payload:
                 return None
@@ -162,7 +162,7 @@ class Inbound:
             size = len(payload.encode())
         self._size += size
         if self._size > self._limits.message:
-            raise Violation(TOO_BIG, f"a message has at most {self._limits.message} bytes")
+            raise self._too_long()
         if self._part is None:
             if frame.message_finished:
                 self._size = 0
@@ -180,6 +180,9 @@ class Inbound:
             if self._fragments >= self._limits.fragments:
                 raise Violation(POLICY, f"a message has at most {self._limits.fragments} frames")
         return None
+
+    def _too_long(self) -> Violation:
+        return Violation(TOO_BIG, f"a message has at most {self._limits.message} bytes")
 
     def _control(self, frame: Frame) -> None:
         now = trio.current_time()

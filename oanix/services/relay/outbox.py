@@ -136,8 +136,9 @@ class Outbox:
         finally:
             self._sending = False
         self._stuck = False
+        self._bell.ring()
 
-    async def drain(self) -> None:
-        """Send what is left, before a close."""
-        if not self._over and not self._sending:
-            await self._send()
+    async def settled(self) -> None:
+        """Wait until nothing is left to be sent; `run` goes on meanwhile."""
+        while self._texts or self._stuck:
+            await self._bell.wait()

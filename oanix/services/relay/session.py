@@ -41,6 +41,9 @@ LOGINS: Final = 32
 FAULTS: Final = 100
 """Messages in a row that are no messages, before a client is sent away."""
 
+LAST_S: Final = 2.0
+"""How long a client that is sent away may take to read what it was sent, before it is told why."""
+
 POLICY: Final = 1008
 GOING: Final = 1001
 
@@ -73,6 +76,7 @@ class Session:
         self._wire = wire
         self._urls = tuple(urls)
         self._scope = trio.CancelScope()
+        self._hearing = trio.CancelScope()
         self._out = Outbox(wire, shared.flusher, shared.out_bytes, too_slow=self._too_slow)
         self._questions = Questions(shared.core, self, self._out)
         self._pending = 0
@@ -101,7 +105,7 @@ class Session:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._send)
-                    await self._read()
+                    await self._hear()
                     nursery.cancel_scope.cancel()
         finally:
             self._questions.end_all()
@@ -111,7 +115,7 @@ class Session:
     def dismiss(self, code: int = GOING, reason: str = "the relay closes") -> None:
         """Send the client away."""
         self._farewell = code, reason
-        self._scope.cancel()
+        self._hearing.cancel()
 
     def _too_slow(self) -> None:
         self.dismiss(POLICY, "you read slower than you listen to")
@@ -121,6 +125,15 @@ class Session:
             await self._out.run()
         except trio.BrokenResourceError:
             self._scope.cancel()
+
+    async def _hear(self) -> None:
+        with self._hearing:
+            await self._read()
+        self._questions.end_all()
+        if self._farewell is not None:
+            # Half a frame cannot be followed by the reason.
+            with trio.move_on_after(LAST_S):
+                await self._out.settled()
 
     async def _read(self) -> None:
         while True:
@@ -155,11 +168,9 @@ class Session:
         self._faults += 1
         self._out.put(refusal.answer)
         if self._faults >= FAULTS:
-            # It is told everything before it is sent away.
             self._out.put(say.notice(f"blocked: {FAULTS} messages in a row were none"))
-            with trio.move_on_after(1):
-                await self._out.drain()
             self.dismiss(POLICY, "too many messages that are none")
+            await trio.lowlevel.checkpoint()
         await self._out.room()
 
     # Events --------------------------------------------------------------------------------------
