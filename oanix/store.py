@@ -184,10 +184,19 @@ class Store:
             with self.transaction():
                 # Another process may have done it while this one waited for the lock.
                 if self._version() == version:
-                    self._connection.execute(migrations[version])
+                    self._change(migrations[version])
                     self._require_strict()
                     self._connection.execute(f"PRAGMA user_version = {version + 1}")
                     log.debug("path=%s schema=%d", self.path, version + 1)
+
+    def _change(self, migration: str) -> None:
+        try:
+            self._connection.execute(migration)
+        except apsw.SQLError as error:
+            raise fault(
+                errno.EINVAL,
+                f"{self.path} holds the tables of another program: name another file ({error})",
+            ) from error
 
     def _version(self) -> int:
         return int(cast("int", self.execute("PRAGMA user_version")[0][0]))

@@ -165,10 +165,10 @@ def test_kinds_say_what_is_kept(kind: int, what: str) -> None:
 def test_of_two_at_one_time_the_lowest_id_wins() -> None:
     low, high = event(id="0" * 64), event(id="f" * 64)
     newer = event(id="f" * 64, created_at=2)
-    assert low.replaces(high)
-    assert not high.replaces(low)
-    assert newer.replaces(low)
-    assert not low.replaces(low)
+    assert low.replaces(high.created_at, high.id)
+    assert not high.replaces(low.created_at, low.id)
+    assert newer.replaces(low.created_at, low.id)
+    assert not low.replaces(low.created_at, low.id)
 
 
 def test_tags_say() -> None:

@@ -131,9 +131,12 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
             return f"{self.kind}:{self.pubkey}:{self.first('d') or ''}"
         return f"{self.kind}:{self.pubkey}:" if self.is_replaceable else None
 
-    def replaces(self, other: "Event") -> bool:
-        """Tell whether it is newer than one of the same address; of one time the lowest id wins."""
-        return (-self.created_at, self.id) < (-other.created_at, other.id)
+    def replaces(self, created_at: int, name: str) -> bool:
+        """Tell whether it is newer than one of the same address, of which this is the time and id.
+
+        Of one time the lowest id wins.
+        """
+        return (-self.created_at, self.id) < (-created_at, name)
 
 
 _decoder = decoder_of(Event)

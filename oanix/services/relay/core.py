@@ -114,15 +114,24 @@ class Core:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take events for as long as the block; what waits at its end is refused."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._intake.run)
-            nursery.start_soon(self._sweep)
-            nursery.start_soon(self._index)
-            try:
-                yield
-            finally:
-                self._closed = True
-                nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._intake.run)
+                nursery.start_soon(self._sweep)
+                nursery.start_soon(self._index)
+                try:
+                    yield
+                finally:
+                    self._closed = True
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        # A thread that still answers is over soon, and nothing else may use its store meanwhile.
+        for store in self._stores[-READERS:]:
+            await self._readers.acquire_on_behalf_of(store)
         for store in self._stores:
             store.close()
 

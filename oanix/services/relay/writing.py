@@ -2,12 +2,15 @@
 40, 62). It runs in one thread at a time; a batch is one transaction.
 """
 
+import logging
 from collections.abc import Sequence
 
-from oanix.lib.nostr import Event
+from oanix.lib.nostr import Event, Invalid
 from oanix.services.relay.rules import DELETION, SEARCHED, VANISH, Outcome
 from oanix.services.relay.searching import words_of
 from oanix.store import Statements, Store
+
+log = logging.getLogger(__name__)
 
 EVERYWHERE = "ALL_RELAYS"
 
@@ -51,7 +54,7 @@ class Writer:
                 _SEARCHED, done, most,
             )  # fmt: skip
             for seq, raw in rows:
-                if isinstance(raw, bytes) and (words := words_of(Event.parse(raw))):
+                if isinstance(raw, bytes) and (words := _words(raw)):
                     self._store.execute(
                         "INSERT INTO search (rowid, words) VALUES (?, ?)", seq, words
                     )
@@ -98,10 +101,13 @@ class Writer:
         return None
 
     def _replace(self, event: Event, address: str) -> Outcome | None:
-        found = self._store.execute("SELECT seq, json FROM events WHERE address = ?", address)
-        for seq, raw in found:
-            assert isinstance(raw, bytes)
-            if not event.replaces(Event.parse(raw)):
+        found = self._store.execute(
+            "SELECT seq, created_at, id FROM events WHERE address = ?", address
+        )
+        for seq, at, name in found:
+            assert isinstance(at, int)
+            assert isinstance(name, bytes)
+            if not event.replaces(at, name.hex()):
                 return Outcome(False, "blocked: a newer version of this event is here")
             self._store.execute("DELETE FROM events WHERE seq = ?", seq)
         return None
@@ -164,3 +170,12 @@ class Writer:
             "DO UPDATE SET until = max(until, excluded.until)",
             key, until,
         )  # fmt: skip
+
+
+def _words(raw: bytes) -> str:
+    try:
+        return words_of(Event.parse(raw))
+    except Invalid as error:
+        # The disk has lost it; all that comes after it is still to be found.
+        log.warning("a stored event cannot be read, nor searched: %s", error.reason)
+        return ""
