@@ -33,6 +33,7 @@ ONE_IMPORTER: dict[str, str | tuple[str, ...]] = {
     # Each uses other parts of it: secrets at rest, and the ciphers of NIP-44.
     "cryptography": ("oanix.lib.vault", "oanix.lib.nostr.nip44"),
     "keyring": "oanix.lib.vault",
+    "wasmtime": "oanix.scheduler.engine",
 }
 
 

@@ -1,0 +1,11 @@
+"""Engine: WebAssembly modules as guests that wait without a thread, and end when told to."""
+
+from oanix.scheduler.engine.engine import BadModule, Engine, Linker, Module
+from oanix.scheduler.engine.functions import Exit, Function
+from oanix.scheduler.engine.guest import Ended, Guest, GuestLimits, Used
+from oanix.scheduler.engine.memory import Memory
+
+__all__ = [
+    "BadModule", "Ended", "Engine", "Exit", "Function", "Guest", "GuestLimits", "Linker",
+    "Memory", "Module", "Used",
+]  # fmt: skip

@@ -1,0 +1,335 @@
+"""Engine: compiles modules, keeps what it compiled, and links them with functions of the host."""
+
+import ctypes
+import errno
+import hashlib
+import logging
+import os
+import stat as modes
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+import wasmtime
+from attrs import field, frozen
+
+from oanix.errors import fault
+from oanix.scheduler.engine import bindings
+from oanix.scheduler.engine.functions import Function
+
+if TYPE_CHECKING:
+    from oanix.scheduler.engine.guest import Guest
+
+log = logging.getLogger(__name__)
+
+MODULE_MAX: Final = 128 << 20
+"""Bytes of a module."""
+
+STACK_BYTES: Final = 512 << 10
+TICK_S: Final = 0.005
+"""How long a guest may run before others have their turn."""
+
+QUICK: Final = 16_384
+"""A module with fewer bytes is compiled at once, a larger one in a thread."""
+
+HEADER: Final = b"\0asm\x01\0\0\0"
+COMPONENT: Final = b"\0asm\x0d\0\x01\0"
+
+
+class BadModule(OSError):
+    """What cannot be run: ENOEXEC, and a sentence that says why."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(errno.ENOEXEC, sentence)
+
+
+@frozen(eq=False)
+class Module:
+    """A compiled module. imports: pairs of a module's name and a function's."""
+
+    inner: wasmtime.Module
+    digest: str
+    imports: tuple[tuple[str, str], ...]
+    exports: frozenset[str]
+    linked: "dict[Linker, wasmtime.InstancePre]" = field(factory=dict)
+
+
+class Engine:
+    """Compiles and runs modules. fuel: whether what they do is counted; that costs a tenth."""
+
+    def __init__(self, *, fuel: bool = False) -> None:
+        config = wasmtime.Config()
+        config.epoch_interruption = True
+        config.wasm_exceptions = True
+        config.consume_fuel = fuel
+        config.max_wasm_stack = STACK_BYTES
+        self.fuel = fuel
+        self.inner = wasmtime.Engine(config)
+        self.current: Guest | None = None
+        """The guest that runs now: whose functions are called."""
+        self._settings = f"{bindings.VERSION} fuel={fuel} stack={STACK_BYTES}"
+        self._compiling = trio.CapacityLimiter(1)
+        self._ticker = _Ticker(self.inner)
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Interrupt guests now and then for as long as the block."""
+        self._ticker.begin()
+        try:
+            yield
+        finally:
+            self._ticker.end()
+
+    # Compiling -----------------------------------------------------------------------------------
+
+    async def load(self, wasm: bytes, folder: Path | None = None) -> Module:
+        """Compile a module, or take what an earlier run has compiled.
+
+        folder: where that is kept; it is ours alone, as what lies in it is run as it is. Raises
+        BadModule, and OSError EPERM for a folder that others can write to.
+        """
+        if folder is None:
+            return await self.compile(wasm)
+        digest = hashlib.sha256(wasm).hexdigest()
+        path = _own(folder) / f"{digest}-{hashlib.sha256(self._settings.encode()).hexdigest()[:16]}"
+        found = self._kept(path, digest)
+        if found is not None:
+            return found
+        module = await self.compile(wasm)
+        try:
+            await trio.to_thread.run_sync(_keep, path, bytes(module.inner.serialize()))
+        except OSError as error:
+            log.warning("%s: what was compiled is not kept: %s", path, error.strerror)
+        return module
+
+    def _kept(self, path: Path, digest: str) -> Module | None:
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        if not modes.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o22:
+            log.warning("%s: is not only ours, and not used", path)
+            return None
+        try:
+            return _described(wasmtime.Module.deserialize_file(self.inner, str(path)), digest)
+        except wasmtime.WasmtimeError as error:
+            log.warning("%s: cannot be used and is made anew: %s", path, str(error)[:200])
+            return None
+
+    async def compile(self, wasm: bytes) -> Module:
+        """Compile a module. Raises BadModule."""
+        _check(wasm)
+        if len(wasm) <= QUICK:
+            return self._compiled(wasm)
+        return await trio.to_thread.run_sync(self._compiled, wasm, limiter=self._compiling)
+
+    def _compiled(self, wasm: bytes) -> Module:
+        try:
+            inner = wasmtime.Module(self.inner, wasm)
+        except wasmtime.WasmtimeError as error:
+            raise BadModule(f"this module is not valid: {_first_line(error)}") from None
+        return _described(inner, hashlib.sha256(wasm).hexdigest())
+
+
+def _check(wasm: bytes) -> None:
+    if len(wasm) > MODULE_MAX:
+        raise BadModule(f"a module has at most {MODULE_MAX} bytes")
+    if wasm.startswith(HEADER):
+        return
+    if not wasm:
+        raise BadModule("this is an empty file, and no module")
+    if wasm.startswith(COMPONENT):
+        raise BadModule("this is a component; build a core module (wasm32-wasi, wasip1) instead")
+    if wasm.lstrip().startswith(b"(module"):
+        raise BadModule("this is the text of a module; translate it with wat2wasm first")
+    raise BadModule("this is no WebAssembly module: it does not begin with \\0asm and version 1")
+
+
+def _described(inner: wasmtime.Module, digest: str) -> Module:
+    imports = tuple((one.module, one.name or "") for one in inner.imports)
+    exports = frozenset(one.name for one in inner.exports)
+    return Module(inner, digest, imports, exports)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join(lines)[:300]
+
+
+def _own(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = os.lstat(folder)
+    if not modes.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise fault(
+            errno.EPERM, "compiled modules are run as they are: keep them in a folder of mode 0700",
+            str(folder),
+        )  # fmt: skip
+    return folder
+
+
+def _keep(path: Path, data: bytes) -> None:
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+class _Ticker:
+    """Moves the epoch on while guests run."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self._engine = engine
+        self._running = 0
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        self._running += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._tick, name="epochs", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+
+    def end(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._wanted.clear()
+
+    def _tick(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._wanted.wait()
+            self._engine.increment_epoch()
+            pause.wait(TICK_S)
+
+
+# Linking -----------------------------------------------------------------------------------------
+
+_RAW: Final = {"i": "I12x", "I": "Q8x"}
+_TYPED: Final = {"i": "8xI20x", "I": "8xQ16x"}
+_ANSWER: Final = Struct("<I12x")
+_FAILED: Final = b"the host ends it"
+
+
+class Linker:
+    """Functions of the host, for the modules of one engine."""
+
+    def __init__(self, engine: Engine, functions: Sequence[Function]) -> None:
+        """Bind them. Each guest is found by what its engine runs at the moment."""
+        self.engine = engine
+        self._inner = wasmtime.Linker(engine.inner)
+        self._known = {(one.module, one.name) for one in functions}
+        self._continue = bindings.CONTINUE(self._done)
+        self._callbacks: list[Any] = [self._continue]
+        for one in functions:
+            self._define(one)
+
+    def _define(self, one: Function) -> None:
+        types = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
+        # A type belongs to the first engine that it is used with.
+        results = [wasmtime.ValType.i32()] if one.result else []
+        kind = wasmtime.FuncType([types[letter]() for letter in one.params], results)
+        callback = self._waiting(one) if one.waits else self._plain(one)
+        define = bindings.linker_define_async if one.waits else bindings.linker_define_unchecked
+        module, name = one.module.encode(), one.name.encode()
+        failed = define(
+            bindings.pointer(self._inner), module, len(module), name, len(name),
+            bindings.pointer(kind), callback, None, None,
+        )  # fmt: skip
+        if failed:
+            raise ValueError(str(bindings.error_of(failed)))
+        self._callbacks += [callback, kind]
+
+    def instance_of(self, module: Module) -> wasmtime.InstancePre:
+        """Link a module, once. Raises BadModule for imports that there are not."""
+        found = module.linked.get(self)
+        if found is not None:
+            return found
+        unknown = [f"{place}.{name}" for place, name in module.imports
+                   if (place, name) not in self._known]  # fmt: skip
+        if unknown:
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise BadModule(f"it imports what there is not: {', '.join(unknown[:5])}{more}")
+        try:
+            found = self._inner.instantiate_pre(module.inner)
+        except wasmtime.WasmtimeError as error:
+            raise BadModule(f"it cannot be linked: {_first_line(error)}") from None
+        module.linked[self] = found
+        return found
+
+    # Callbacks: nothing may be raised out of them ------------------------------------------------
+
+    def _plain(self, one: Function) -> Any:
+        engine, call, answers = self.engine, one.call, one.result
+        unpack = Struct("<" + "".join(_RAW[letter] for letter in one.params)).unpack_from
+        size = max(16 * len(one.params), 16)
+        array = ctypes.c_char * size
+
+        def callback(env: int, caller: int, values: int, count: int) -> int:
+            guest = engine.current
+            assert guest is not None
+            try:
+                if not guest.attached:
+                    guest.attach(caller)
+                room = array.from_address(values)
+                answer = call(guest, *unpack(room))
+                if answers:
+                    _ANSWER.pack_into(room, 0, answer)
+            except BaseException as error:
+                guest.failure = error
+                return int(bindings.trap_new(_FAILED, len(_FAILED)))
+            return 0
+
+        return bindings.UNCHECKED(callback)
+
+    def _waiting(self, one: Function) -> Any:
+        engine, call = self.engine, one.call
+        unpack = Struct("<" + "".join(_TYPED[letter] for letter in one.params)).unpack_from
+        array = ctypes.c_char * max(32 * len(one.params), 32)
+        words = ctypes.c_void_p * 3
+        address = ctypes.cast(self._continue, ctypes.c_void_p).value
+
+        def callback(
+            env: int, caller: int, values: int, count: int, results: int, most: int, trap: int,
+            then: int,
+        ) -> None:  # fmt: skip
+            guest = engine.current
+            assert guest is not None
+            try:
+                if not guest.attached:
+                    guest.attach(caller)
+                room = array.from_address(values) if values else b"\0" * 32
+                answer = call(guest, *unpack(room))
+                if answer.__class__ is int or isinstance(answer, int):
+                    put_result(results, answer)
+                else:
+                    guest.waiting, guest.results = answer, results
+            except BaseException as error:
+                guest.failure = error
+                made = bindings.trap_new(_FAILED, len(_FAILED))
+                ctypes.c_void_p.from_address(trap).value = made
+            continuation = words.from_address(then)
+            continuation[0], continuation[1], continuation[2] = address, None, None
+
+        return bindings.ASYNC(callback)
+
+    def _done(self, env: int) -> bool:
+        guest = self.engine.current
+        return guest is None or guest.waiting is None
+
+
+def put_result(results: int, answer: int) -> None:
+    """Write the answer of a function where its caller looks for it."""
+    room = (ctypes.c_char * 32).from_address(results)
+    _RESULT.pack_into(room, 0, 0, answer)
+
+
+_RESULT: Final = Struct("<B7xI20x")

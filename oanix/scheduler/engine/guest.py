@@ -1,0 +1,273 @@
+"""Guest: one instance of a module, from its start to its end."""
+
+import ctypes
+import math
+import time
+from ctypes import c_void_p
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+import wasmtime
+from attrs import field, frozen
+
+from oanix.bell import Bell
+from oanix.scheduler.engine import bindings
+from oanix.scheduler.engine.engine import Linker, Module, put_result
+from oanix.scheduler.engine.functions import Exit
+from oanix.scheduler.engine.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+FRAMES: Final = 20
+"""Of a trap's backtrace, so many lines are kept."""
+
+
+@frozen(kw_only=True)
+class GuestLimits:
+    """What a guest may use. Times in seconds, sizes in bytes."""
+
+    wall: float = math.inf
+    cpu: float = math.inf
+    fuel: int | None = None
+    memory: int = 256 << 20
+    table: int = 1 << 20
+
+
+@frozen(kw_only=True)
+class Used:
+    """What a guest has used."""
+
+    wall: float
+    cpu: float
+    memory: int
+    fuel: int | None
+
+
+@frozen(kw_only=True)
+class Ended:
+    """How a guest ended: with a code, with a trap, or at a limit; one of the three is set."""
+
+    code: int | None = None
+    trap: str = ""
+    limit: str = ""
+    backtrace: str = ""
+    used: Used = field(kw_only=True)
+
+
+class _Limit(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Guest:
+    """One instance. `state` is what its host keeps for it."""
+
+    def __init__(self, linker: Linker, module: Module, state: Any, limits: GuestLimits) -> None:
+        """Make it; nothing of it runs yet. Raises BadModule."""
+        self.state = state
+        self.failure: BaseException | None = None
+        self.waiting: Awaitable[int] | None = None
+        self.results = 0
+        self.attached = False
+        self._linker = linker
+        self._engine = linker.engine
+        self._limits = limits
+        self._instance = linker.instance_of(module)
+        self._store = wasmtime.Store(self._engine.inner)
+        self._store.set_limits(
+            memory_size=limits.memory, table_elements=limits.table, instances=1, tables=16,
+            memories=1,
+        )  # fmt: skip
+        if self._engine.fuel:
+            self._store.set_fuel(limits.fuel if limits.fuel is not None else (1 << 64) - 1)
+        self._context = bindings.context(self._store)
+        self._raw = bindings.Instance()
+        self._extern = bindings.Extern()
+        self.memory = Memory(self._fresh)
+        self._peak = 0
+        self._cpu_ns = 0
+        self._began: float | None = None
+        self._paused = False
+        self._bell = Bell()
+
+    def __enter__(self) -> "Guest":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it; nothing of it runs any more."""
+        if self._context:
+            self._peak = self.memory.size
+            self.memory.close()
+            self._context = 0
+            self._store.close()
+
+    # Running -------------------------------------------------------------------------------------
+
+    async def run(self, entry: str = "_start") -> Ended:
+        """Start it, and run it to its end.
+
+        What a function raises is raised here, but for `Exit`. Cancelled, it ends within a tick.
+        """
+        self._began = trio.current_time()
+        code: int | None = None
+        trap = limit = backtrace = ""
+        try:
+            with trio.move_on_after(self._limits.wall) as scope, self._engine.ticking():
+                await self._instantiate()
+                await self._called(entry)
+                code = 0
+            if scope.cancelled_caught:
+                limit = "wall"
+        except Exit as end:
+            code = end.code
+        except _Limit as over:
+            limit = over.name
+        except wasmtime.Trap as error:
+            trap, limit, backtrace = _told(error)
+        except wasmtime.WasmtimeError as error:
+            trap, limit = _refused(error)
+        return Ended(code=code, trap=trap, limit=limit, backtrace=backtrace, used=self.used)
+
+    @property
+    def used(self) -> Used:
+        """What it has used so far."""
+        began = self._began if self._began is not None else trio.current_time()
+        fuel = None
+        if self._context and self._engine.fuel and self._limits.fuel is not None:
+            fuel = self._limits.fuel - self._store.get_fuel()
+        return Used(
+            wall=trio.current_time() - began,
+            cpu=self._cpu_ns / 1e9,
+            memory=self.memory.size if self._context and self.attached else self._peak,
+            fuel=fuel,
+        )
+
+    @property
+    def cpu_ns(self) -> int:
+        """The processor time that it has used, in nanoseconds, up to when it last went on."""
+        return self._cpu_ns
+
+    def pause(self, paused: bool) -> None:
+        """Have it stand still, or go on."""
+        self._paused = paused
+        self._bell.ring()
+
+    async def _instantiate(self) -> None:
+        trap, error = c_void_p(), c_void_p()
+        future = bindings.instantiate_async(
+            bindings.pointer(self._instance), self._context, ctypes.addressof(self._raw),
+            ctypes.addressof(trap), ctypes.addressof(error),
+        )  # fmt: skip
+        self._began_running()
+        await self._drive(future, trap, error)
+        if not self.attached:
+            found = bindings.export_get(
+                self._context, ctypes.addressof(self._raw), b"memory", 6,
+                ctypes.addressof(self._extern),
+            )  # fmt: skip
+            self.attached = bool(found) and self._extern.kind == bindings.MEMORY
+
+    def _began_running(self) -> None:
+        bindings.set_epoch_deadline(self._context, 1)
+        bindings.yield_at_epoch(self._context, 1)
+
+    async def _called(self, name: str) -> None:
+        function = bindings.Extern()
+        raw = name.encode()
+        found = bindings.export_get(
+            self._context, ctypes.addressof(self._raw), raw, len(raw), ctypes.addressof(function)
+        )
+        if not found or function.kind != bindings.FUNCTION:
+            raise wasmtime.WasmtimeError(f"the module exports no function {name}")
+        trap, error = c_void_p(), c_void_p()
+        none = bindings.Value()
+        future = bindings.call_async(
+            self._context, ctypes.addressof(function.of.func), ctypes.addressof(none), 0,
+            ctypes.addressof(none), 0, ctypes.addressof(trap), ctypes.addressof(error),
+        )  # fmt: skip
+        await self._drive(future, trap, error)
+
+    async def _drive(self, future: int, trap: c_void_p, error: c_void_p) -> None:
+        engine, most = self._engine, self._limits.cpu * 1e9
+        try:
+            while True:
+                while self._paused:
+                    await self._bell.wait()
+                engine.current = self
+                began = time.thread_time_ns()
+                done = bindings.future_poll(future)
+                self._cpu_ns += time.thread_time_ns() - began
+                engine.current = None
+                if done:
+                    break
+                if self._cpu_ns > most:
+                    raise _Limit("cpu")
+                waiting = self.waiting
+                if waiting is None:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    answer = await waiting
+                    self.waiting = None
+                    put_result(self.results, answer)
+        finally:
+            engine.current = None
+            bindings.future_delete(future)
+            failure, self.failure = self.failure, None
+            problem = _taken(trap, error)
+        if failure is not None:
+            raise failure
+        if problem is not None:
+            raise problem
+
+    # Memory --------------------------------------------------------------------------------------
+
+    def attach(self, caller: int) -> None:
+        """Find the memory while the instance is still being made: its start function runs."""
+        found = bindings.caller_export_get(caller, b"memory", 6, ctypes.addressof(self._extern))
+        self.attached = bool(found) and self._extern.kind == bindings.MEMORY
+
+    def _fresh(self) -> memoryview:
+        if not (self._context and self.attached):
+            return memoryview(b"")
+        where = ctypes.addressof(self._extern.of.memory)
+        size = bindings.memory_data_size(self._context, where)
+        if not size:
+            return memoryview(b"")
+        return bindings.view_of(bindings.memory_data(self._context, where), size)
+
+
+def _taken(trap: c_void_p, error: c_void_p) -> wasmtime.Trap | wasmtime.WasmtimeError | None:
+    # Both are taken over, so that they are freed.
+    problem: wasmtime.Trap | wasmtime.WasmtimeError | None = None
+    if trap.value:
+        problem = bindings.trap_of(trap.value)
+    if error.value:
+        problem = bindings.error_of(error.value)
+    return problem
+
+
+def _told(error: wasmtime.Trap) -> tuple[str, str, str]:
+    """Give the name of a trap or of a limit, and its backtrace."""
+    code = error.trap_code
+    name = code.name.lower().replace("_", " ") if code is not None else "trap"
+    lines = [line.rstrip() for line in error.message.splitlines()]
+    backtrace = "\n".join(lines[:FRAMES])
+    if code is wasmtime.TrapCode.OUT_OF_FUEL:
+        return "", "fuel", backtrace
+    if code is wasmtime.TrapCode.STACK_OVERFLOW:
+        return "", "stack", backtrace
+    return name, "", backtrace
+
+
+def _refused(error: wasmtime.WasmtimeError) -> tuple[str, str]:
+    """Give the name of a trap or of a limit for what kept a module from starting."""
+    text = ": ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    for limit in ("memory", "table"):
+        if f"{limit} minimum size" in text:
+            return "", limit
+    return text[:300], ""
