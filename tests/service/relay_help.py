@@ -118,10 +118,11 @@ async def doors(
     """Serve a relay at every door."""
     fs = RelayFs(folder, url=URL, limits=limits, clock=lambda: NOW)
     async with fs.running():
+        relay = fs.relay
         listeners = await listen("127.0.0.1:0")
         port = listeners[0].socket.getsockname()[1]
         hosts = frozenset({f"127.0.0.1:{port}"})
-        door = WebDoor(relay_routes(fs.relay, hosts), bounds)
+        door = WebDoor(relay_routes(relay, hosts), bounds)
         async with door.serving(listeners):
             it = Doors(folder, fs, door, port, Reach.of(fs))
             try:

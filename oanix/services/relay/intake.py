@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 from oanix.lib.nostr import Event, check_many
-from oanix.services.relay.rules import Outcome
+from oanix.services.relay.rules import Outcome, failed
 from oanix.services.relay.writing import Writer
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Intake:
             return await trio.to_thread.run_sync(self._writer.commit, events, limiter=self._limiter)
         except OSError as error:
             log.warning("%d events could not be stored: %s", len(events), error.strerror)
-            return [Outcome(False, f"error: {error.strerror}")] * len(events)
+            return [Outcome(False, failed(error))] * len(events)
 
     def _ended(self, one: Submitted, outcome: Outcome) -> None:
         self._held.discard(one)

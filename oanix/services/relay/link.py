@@ -124,7 +124,10 @@ class _Lane:
 
 
 class MemoryWire:
-    """A session's end within this process."""
+    """A session's end within this process.
+
+    A stored event that the disk has damaged may be no UTF-8, and is nothing to fail for here.
+    """
 
     unsent = False
 
@@ -140,13 +143,13 @@ class MemoryWire:
         if self._out.full or self._out.closed:
             return False
         for text in texts:
-            self._out.put(text.decode())
+            self._out.put(text.decode("utf-8", "replace"))
         return True
 
     async def send(self, texts: Sequence[bytes]) -> None:
         for text in texts:
             await self._out.emptied()
-            self._out.put(text.decode())
+            self._out.put(text.decode("utf-8", "replace"))
 
     async def close(self, code: int, reason: str) -> None:
         self._in.close()

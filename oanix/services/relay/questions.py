@@ -12,7 +12,7 @@ from oanix.services.relay.core import Core
 from oanix.services.relay.messages import Abandon, Ask, Close, Continue, Count, Negotiate, Refusal
 from oanix.services.relay.outbox import Outbox
 from oanix.services.relay.reading import TimeUp
-from oanix.services.relay.rules import Peer
+from oanix.services.relay.rules import Peer, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,4 +198,4 @@ def _told(error: Invalid | OSError | TimeUp) -> str:
     if isinstance(error, TimeUp):
         return TIME_UP
     log.warning("what is stored could not be read: %s", error.strerror)
-    return f"error: {error.strerror}"
+    return failed(error)

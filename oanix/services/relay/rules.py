@@ -1,5 +1,6 @@
 """Rules: what a relay takes from whom, as far as the event and its bearer tell it."""
 
+import errno
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -59,6 +60,13 @@ class RelayLimits:
     negotiations: int = 8
     negotiated: int = 500_000
     """Events that one NIP-77 negotiation is about."""
+
+
+def failed(error: OSError) -> str:
+    """Say to a client that the store failed; the log has the rest, with names of this machine."""
+    if error.errno == errno.ENOSPC:
+        return "error: the disk of this relay is full"
+    return "error: the store of this relay failed"
 
 
 def refused(event: Event, peer: Peer, limits: RelayLimits, now: int) -> Outcome | None:
