@@ -405,7 +405,7 @@ async def test_what_others_could_have_changed_is_not_run(tmp_path: Path) -> None
     kept.chmod(0o600)
     kept.write_bytes(kept.read_bytes()[:200])
     module = await Engine().load(GOOD, folder)
-    assert module.exports == {"_start", "memory"}
+    assert set(module.exports) == {"_start", "memory"}
     assert len(kept.read_bytes()) > 200
     folder.chmod(0o755)
     with pytest.raises(PermissionError, match="0700"):

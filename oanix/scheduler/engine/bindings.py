@@ -108,6 +108,21 @@ def error_of(address: int) -> wasmtime.WasmtimeError:
     )
 
 
+def put_value(value: Any, letter: str, number: int) -> None:
+    """Write an argument: `i` of 32 bits, `I` of 64."""
+    if letter == "i":
+        value.kind, value.of.i32 = 0, ctypes.c_int32(number).value
+    else:
+        value.kind, value.of.i64 = 1, ctypes.c_int64(number).value
+
+
+def value_of(value: Any, letter: str) -> int:
+    """Read a result, unsigned."""
+    if letter == "i":
+        return int(value.of.i32) & 0xFFFFFFFF
+    return int(value.of.i64) & 0xFFFFFFFFFFFFFFFF
+
+
 def view_of(address: int, size: int) -> memoryview:
     """Make a view of memory; whoever has it drops it in time."""
     return memoryview((c_uint8 * size).from_address(address)).cast("B")

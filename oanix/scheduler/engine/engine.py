@@ -7,7 +7,7 @@ import logging
 import os
 import stat as modes
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
@@ -49,12 +49,16 @@ class BadModule(OSError):
 
 @frozen(eq=False)
 class Module:
-    """A compiled module. imports: pairs of a module's name and a function's."""
+    """A compiled module. imports: pairs of a module's name and a function's.
+
+    exports: what it exports; of functions, the letters of their arguments and of their results, `i`
+    for 32 bits, `I` for 64, `?` for what no host here hands over; of anything else, None.
+    """
 
     inner: wasmtime.Module
     digest: str
     imports: tuple[tuple[str, str], ...]
-    exports: frozenset[str]
+    exports: Mapping[str, tuple[str, str] | None]
     linked: "dict[Linker, wasmtime.InstancePre]" = field(factory=dict)
 
 
@@ -151,8 +155,19 @@ def _check(wasm: bytes) -> None:
 
 def _described(inner: wasmtime.Module, digest: str) -> Module:
     imports = tuple((one.module, one.name or "") for one in inner.imports)
-    exports = frozenset(one.name for one in inner.exports)
+    exports = {one.name: _signature(one.type) for one in inner.exports}
     return Module(inner, digest, imports, exports)
+
+
+def _signature(kind: object) -> tuple[str, str] | None:
+    if not isinstance(kind, wasmtime.FuncType):
+        return None
+    letters = {str(wasmtime.ValType.i32()): "i", str(wasmtime.ValType.i64()): "I"}
+    params, results = (
+        "".join(letters.get(str(one), "?") for one in types)
+        for types in (kind.params, kind.results)
+    )
+    return params, results
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from oanix.scheduler.engine.functions import Exit
 from oanix.scheduler.engine.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
 FRAMES: Final = 20
 """Of a trap's backtrace, so many lines are kept."""
@@ -74,6 +74,7 @@ class Guest:
         self._linker = linker
         self._engine = linker.engine
         self._limits = limits
+        self._module = module
         self._instance = linker.instance_of(module)
         self._store = wasmtime.Store(self._engine.inner)
         self._store.set_limits(
@@ -108,10 +109,12 @@ class Guest:
 
     # Running -------------------------------------------------------------------------------------
 
-    async def run(self, entry: str = "_start") -> Ended:
+    async def run(self, entry: "str | Callable[[Guest], Awaitable[int]]" = "_start") -> Ended:
         """Start it, and run it to its end.
 
-        What a function raises is raised here, but for `Exit`. Cancelled, it ends within a tick.
+        entry: the function that it exports for that, or one of the host that calls what it exports
+        and gives the code. What a function raises is raised here, but for `Exit`. Cancelled, it
+        ends within a tick.
         """
         self._began = trio.current_time()
         code: int | None = None
@@ -119,8 +122,11 @@ class Guest:
         try:
             with trio.move_on_after(self._limits.wall) as scope, self._engine.ticking():
                 await self._instantiate()
-                await self._called(entry)
-                code = 0
+                if callable(entry):
+                    code = await entry(self)
+                else:
+                    await self.call(entry)
+                    code = 0
             if scope.cancelled_caught:
                 limit = "wall"
         except Exit as end:
@@ -176,21 +182,31 @@ class Guest:
         bindings.set_epoch_deadline(self._context, 1)
         bindings.yield_at_epoch(self._context, 1)
 
-    async def _called(self, name: str) -> None:
+    async def call(self, name: str, *numbers: int) -> int:
+        """Call what it exports, within `run`; a number is one of 32 bits or 64, as that takes it.
+
+        Gives its answer, 0 for none. What ends the guest is raised, and told by `run`.
+        """
         function = bindings.Extern()
         raw = name.encode()
         found = bindings.export_get(
             self._context, ctypes.addressof(self._raw), raw, len(raw), ctypes.addressof(function)
         )
-        if not found or function.kind != bindings.FUNCTION:
-            raise wasmtime.WasmtimeError(f"the module exports no function {name}")
+        params, results = self._module.exports.get(name) or ("?", "")
+        if not found or "?" in params + results or len(params) != len(numbers) or len(results) > 1:
+            raise wasmtime.WasmtimeError(f"the module exports no function {name} of such arguments")
+        given = (bindings.Value * max(len(numbers), 1))()
+        for value, letter, number in zip(given, params, numbers, strict=False):
+            bindings.put_value(value, letter, number)
+        answer = bindings.Value()
         trap, error = c_void_p(), c_void_p()
-        none = bindings.Value()
         future = bindings.call_async(
-            self._context, ctypes.addressof(function.of.func), ctypes.addressof(none), 0,
-            ctypes.addressof(none), 0, ctypes.addressof(trap), ctypes.addressof(error),
+            self._context, ctypes.addressof(function.of.func), ctypes.addressof(given),
+            len(numbers), ctypes.addressof(answer), len(results), ctypes.addressof(trap),
+            ctypes.addressof(error),
         )  # fmt: skip
         await self._drive(future, trap, error)
+        return bindings.value_of(answer, results) if results else 0
 
     async def _drive(self, future: int, trap: c_void_p, error: c_void_p) -> None:
         engine, most = self._engine, self._limits.cpu * 1e9

@@ -39,7 +39,8 @@ class Folder:
         access = self.channel.entry.access
         self.inheriting = abi.ALL
         self.rights = abi.DIRECTORY
-        if access is Access.RO and not self.channel.place:
+        place = self.channel.place
+        if access is Access.RO and not (place and place.children):
             # Where mounts lie beneath, they may allow what this one does not.
             self.rights &= ~abi.CHANGING
 

@@ -34,10 +34,9 @@ def _room(memory: Memory, pointer: int, count: int) -> tuple[list[tuple[int, int
     """List the buffers that a read fills, checked before anything is taken from a stream."""
     buffers, left = [], CHUNK
     for at, size in _buffers(memory, pointer, count):
-        size = min(size, left)
         memory.view(at, size)
-        buffers.append((at, size))
-        left -= size
+        buffers.append((at, min(size, left)))
+        left -= min(size, left)
     return buffers, CHUNK - left
 
 
@@ -56,9 +55,9 @@ def _scatter(memory: Memory, buffers: list[tuple[int, int]], data: bytes) -> Non
 def _gather(memory: Memory, pointer: int, count: int) -> bytes:
     pieces, left = [], CHUNK
     for at, size in _buffers(memory, pointer, count):
-        size = min(size, left)
-        pieces.append(memory.read(at, size))
-        left -= size
+        memory.view(at, size)
+        pieces.append(memory.read(at, min(size, left)))
+        left -= min(size, left)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
