@@ -89,6 +89,7 @@ class Nostr:
         self.outbox = Outbox(
             self._stores[1], self.pool,
             now=tools.now, start=start, limiter=trio.CapacityLimiter(1),
+            later=tools.times.later,
         )  # fmt: skip
         self.published = 0
         self._signer: tuple[int, Signer] | None = None

@@ -27,9 +27,6 @@ PENDING_MAX: Final = 10_000
 AT_ONCE: Final = 32
 """Events that one relay is sent before it has answered the first."""
 
-LATER_S: Final = 5.0
-"""How long a relay is left alone that said `rate-limited`, or failed."""
-
 
 @define(eq=False)
 class Delivery:
@@ -50,13 +47,18 @@ class Outbox:
     def __init__(
         self, store: Store, pool: Pool, *, now: Callable[[], int],
         start: Callable[[Callable[[], Awaitable[object]]], None], limiter: trio.CapacityLimiter,
+        later: float,
     ) -> None:  # fmt: skip
-        """Take up what an earlier run has left. Raises OSError."""
+        """Take up what an earlier run has left. Raises OSError.
+
+        later: for how many seconds a relay is left alone that said `rate-limited`, or failed.
+        """
         self._store = store
         self._pool = pool
         self._now = now
         self._start = start
         self._limiter = limiter
+        self._later_s = later
         self._queues: dict[str, deque[Delivery]] = {}
         self._bells: dict[str, Bell] = {}
         self._pending = self._failing = 0
@@ -139,7 +141,7 @@ class Outbox:
         self._failing += 1
         self._done.ring()
         try:
-            await trio.sleep(LATER_S)
+            await trio.sleep(self._later_s)
         finally:
             self._failing -= 1
 

@@ -44,6 +44,7 @@ class LinkTimes:
     last_retry: float = 300.0
     refused_retry: float = 60.0
     leave: float = 3.0
+    later: float = 5.0
 
 
 @frozen(kw_only=True)
