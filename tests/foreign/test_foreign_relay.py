@@ -149,6 +149,35 @@ async def test_it_is_killed_and_comes_back_and_nothing_is_lost_and_nothing_comes
         assert events.ready() == 0
 
 
+async def test_it_is_killed_again_and_again_in_the_middle_of_what_is_sent(tmp_path: Path) -> None:
+    clock = today()
+    said = [f"note {n}" for n in range(150)]
+    async with (
+        user(tmp_path / "a", clock) as ann,
+        user(tmp_path / "b", clock, "bob") as bob,
+        AsyncExitStack() as opened,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def write() -> None:
+            for text in said:
+                await bob.write("/publish", text)
+
+        async with local_relay(tmp_path / "kept") as it:
+            for one in (ann, bob):
+                await one.ctl(f"relay add {it.url}")
+            events = await opened.enter_async_context(following(ann, "kinds=1"))
+            nursery.start_soon(write)
+            heard = await hear(events, 10)
+        for count in (60, 110, len(said)):
+            async with local_relay(tmp_path / "kept", port=it.port):
+                heard += await hear(events, count - len(heard))
+        async with local_relay(tmp_path / "kept", port=it.port):
+            await until(lambda: not bob.fs.nostr.outbox.pending)
+        assert sorted(one["content"] for one in heard) == sorted(said)
+        assert events.ready() == 0
+
+
 async def test_it_comes_back_with_more_than_it_gives_at_once(tmp_path: Path) -> None:
     clock = today()
     began = clock.now - 600
