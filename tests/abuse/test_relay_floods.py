@@ -221,6 +221,21 @@ async def test_a_flood_of_subscriptions_stops_at_the_bound(tmp_path: Path) -> No
         assert it.fs.relay.core.stats()["subscriptions"] == 0
 
 
+@pytest.mark.slow
+async def test_a_thousand_searches_that_listen_keep_nobody_waiting(tmp_path: Path) -> None:
+    long = note("é wo rd " * 8_000)
+    async with doors(tmp_path) as it:
+        listener, author = await it.on_port(), await it.on_port()
+        for number in range(50):
+            filters = [{"search": f"none{number} {one}", "limit": 0} for one in range(19)]
+            asked = await listener.ask("REQ", str(number), *filters, {"search": "\0wo", "limit": 0})
+            assert asked[0] == "EOSE"
+        # Taken apart for each of them, it would take seconds.
+        with trio.fail_after(2):
+            assert (await author.put(long))[2]
+            assert {(await listener.hear())[1] for _ in range(50)} == set(map(str, range(50)))
+
+
 async def test_a_negotiation_without_end_ends(tmp_path: Path) -> None:
     async with doors(tmp_path) as it:
         client = await it.on_port()

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from attrs import define
+from attrs import define, field
 
 from oanix.lib.nostr import Event, Filter
-from oanix.services.relay.searching import hits
+from oanix.services.relay.searching import Said, wanted
 
 Deliver = Callable[[Event, bytes], None]
 """Takes an event and its JSON; must not wait and must not raise."""
@@ -17,16 +17,23 @@ Allows = Callable[[Event], bool]
 
 @define(eq=False)
 class Subscription:
-    """Filters of one listener, any of which an event may match."""
+    """Filters of one listener, any of which an event may match. Making it raises Invalid."""
 
     filters: tuple[Filter, ...]
     allows: Allows
     deliver: Deliver
+    _words: tuple[tuple[str, ...], ...] = field(init=False)
 
-    def wants(self, event: Event) -> bool:
-        """Tell whether an event is for this listener."""
-        wanted = any(one.matches(event) and hits(one, event) for one in self.filters)
-        return wanted and self.allows(event)
+    def __attrs_post_init__(self) -> None:
+        self._words = tuple(map(wanted, self.filters))
+
+    def wants(self, event: Event, said: Said) -> bool:
+        """Tell whether an event, which says this, is for this listener."""
+        found = any(
+            one.matches(event) and said.has(words)
+            for one, words in zip(self.filters, self._words, strict=True)
+        )
+        return found and self.allows(event)
 
 
 class Live:
@@ -66,8 +73,9 @@ class Live:
         for key in _of_event(event):
             asked.update(self._kept.get(key, ()))
         told = 0
+        said = Said(event)
         for subscription in asked:
-            if subscription.wants(event):
+            if subscription.wants(event, said):
                 subscription.deliver(event, raw)
                 told += 1
         return told

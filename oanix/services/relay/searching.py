@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 from oanix.lib.nostr import Event, Filter, Invalid
@@ -51,15 +53,24 @@ def expression(search: str) -> str:
     return " ".join(f'"{phrase.translate(_UNQUOTED)}"' for phrase in phrases(search))
 
 
-def hits(one: Filter, event: Event) -> bool:
-    """Tell whether an event that comes has what a filter searches for, if it does."""
-    if one.search is None:
-        return True
-    wanted = [_tokens(phrase) for phrase in phrases(one.search)]
-    if not wanted:
-        return True
-    said = f" {_tokens(words_of(event))} "
-    return all(f" {phrase} " in said for phrase in wanted)
+def wanted(one: Filter) -> tuple[str, ...]:
+    """Give what an event has to say that a filter is to hear of: all of these. Raises Invalid."""
+    return tuple(map(_tokens, phrases(one.search or "")))
+
+
+class Said:
+    """What an event says to those who listen for words: taken apart once, when the first asks."""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def has(self, wanted: Sequence[str]) -> bool:
+        """Tell whether it says all that `wanted` gave."""
+        return all(f" {phrase} " in self._words for phrase in wanted)
+
+    @cached_property
+    def _words(self) -> str:
+        return f" {_tokens(words_of(self._event))} "
 
 
 def _tokens(text: str) -> str:
