@@ -322,6 +322,24 @@ async def test_who_asks_and_does_not_read_waits_for_itself(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+async def test_an_answer_of_large_events_has_a_bound_and_says_that_there_is_more(
+    tmp_path: Path,
+) -> None:
+    kept = [note("\u2028" * 60_000, ANN, 1, NOW - number) for number in range(110)]
+    async with doors(tmp_path) as it:
+        client = await it.on_port()
+        for event in kept:
+            assert (await client.put(event))[2]
+        found: list[str] = []
+        ended = "more"
+        while ended == "more":
+            ids, ended = await client.stored("s", {"until": NOW - len(found)})
+            assert 0 < sum(len(event.json()) for event in kept if event.id in ids) <= 8 * MIB
+            found += ids
+        assert found == [event.id for event in kept]
+
+
+@pytest.mark.slow
 async def test_who_writes_and_reads_no_answer_is_cut(tmp_path: Path) -> None:
     refused = json.dumps(["EVENT", json.loads(note(kind=AUTH).json())])
     async with doors(tmp_path) as it:

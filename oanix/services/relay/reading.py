@@ -9,7 +9,7 @@ import errno
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice, product
+from itertools import accumulate, islice, product
 from typing import Final
 
 from attrs import frozen
@@ -22,6 +22,9 @@ from oanix.store import Row, Store, Value
 
 BRANCHES: Final = 400
 """Values of a list that are asked for one by one; more are asked for together, and sorted."""
+
+ANSWER_BYTES: Final = 8 << 20
+"""What an answer holds, at most: it waits in memory for a client that reads slowly."""
 
 LEAST: Final = 8
 """Rows that are asked for at a time, at least."""
@@ -84,7 +87,8 @@ class Reader:
     ) -> tuple[list[bytes], bool]:
         """Give the JSON of what the filters match, each event once, and whether there is more.
 
-        Each filter has its limit, and all of them `most`. A lone search keeps its order.
+        Each filter has its limit, and all of them `most`, and a bound in bytes. A lone search keeps
+        its order.
         """
         found: dict[bytes, Found] = {}
         more = False
@@ -97,7 +101,11 @@ class Reader:
         ordered = list(found.values())
         if len(filters) > 1 or filters[0].search is None:
             ordered.sort()
-        return [raw for _, _, raw in ordered[:most]], more or len(ordered) > most
+        kept = [raw for _, _, raw in ordered[:most]]
+        if sum(map(len, kept)) > ANSWER_BYTES:
+            sizes = accumulate(map(len, kept))
+            kept = [raw for raw, size in zip(kept, sizes, strict=True) if size <= ANSWER_BYTES]
+        return kept, more or len(ordered) > len(kept)
 
     def count(self, filters: Sequence[Filter], peer: Peer, now: int) -> int:
         """Count what the filters match, each event once (NIP-45)."""
