@@ -3,15 +3,20 @@
 Each question that is none is answered to whom it can be told, and the next one as well.
 """
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oanix.lib.nostr import Event, Template
-from oanix.lib.nostr.auth import AUTH, auth_template
+from oanix.lib.nostr.auth import AUTH, auth_template, http_header, http_template
+from oanix.services.relay.messages import Refusal, parse
 from tests.service.relay_help import doors, fields, nothing_fails
 from tests.service.test_relay_core import ANN, BOB, NOW, URL, note
+from tests.service.test_web_door import answer
 
 __all__ = ["nothing_fails"]
 
@@ -157,6 +162,48 @@ async def test_questions_at_the_edge_are_answered(tmp_path: Path) -> None:
         assert it.kept() == [GOOD.json()]
 
 
+words = st.sampled_from(
+    [
+        "EVENT",
+        "AUTH",
+        "REQ",
+        "COUNT",
+        "CLOSE",
+        "NEG-OPEN",
+        "NEG-MSG",
+        "NEG-CLOSE",
+        "NEG-",
+        "ids",
+        "kinds",
+        "#t",
+        "limit",
+        "search",
+        "id",
+        "tags",
+        "61",
+        "s",
+    ]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.slow
+@given(said=st.tuples(words, values) | st.tuples(words, words, values) | st.lists(values))
+def test_whatever_is_said_is_a_message_or_is_told_why_not(said: list[object]) -> None:
+    for text in (json.dumps(said), json.dumps(said, ensure_ascii=False)[:-1]):
+        told = b'["OK"]'
+        try:
+            assert parse(text, max_filters=3) is not None
+        except Refusal as refusal:
+            told = refusal.answer
+        assert json.loads(told)[0] in ("NOTICE", "OK", "CLOSED", "NEG-ERR")
+        assert len(told) < 2_000
+
+
 # Proofs of identity -------------------------------------------------------------------------------
 
 
@@ -205,3 +252,52 @@ async def test_who_proves_badly_for_long_is_not_listened_to(tmp_path: Path) -> N
         told = await client.login(ANN)
         assert told[2:] == [False, "rate-limited: too many authentications on this connection"]
         assert (await client.put(GOOD))[2]
+
+
+# Management ---------------------------------------------------------------------------------------
+
+BODY = '{"method":"supportedmethods","params":[]}'
+DEEP = "[" * 9_000 + "]" * 9_000
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "status"),
+    [
+        ("", BODY, 401), ("Nostr", BODY, 401), ("Nostr ", BODY, 401), ("Basic YTpi", BODY, 401),
+        ("Nostr !!!", BODY, 401), ("Nostr e30=", BODY, 401), ("Nostr /////w==", BODY, 401),
+        (f"Nostr {base64.b64encode(DEEP[:9000].encode()).decode()}", BODY, 401),
+        (f"Nostr {base64.b64encode(GOOD.json()).decode()}", BODY, 401),
+        ("signed", "", 401), ("signed", "{", 400), ("signed", "[]", 400), ("signed", "null", 400),
+        ("signed", DEEP, 400), ("signed", '{"method":1}', 400), ("signed", '{"method":{}}', 400),
+        ("signed", '{"method":"banpubkey","params":{}}', 400),
+        ("signed", '{"method":"banpubkey","params":[[]]}', 400),
+        ("signed", '{"method":"banpubkey","params":["\\u0000"]}', 400),
+        ("signed", '{"method":"banpubkey","params":["' + "\u0660" * 64 + '"]}', 400),
+        ("signed", '{"method":"allowkind","params":[1e400]}', 400),
+        ("signed", '{"method":"allowkind","params":[1' + "0" * 300 + "]}", 400),
+        ("signed", '{"method":"blockip","params":["0x7f.1"]}', 400),
+        ("signed", '{"method":"blockip","params":["::/0 -- x\\nallow any"]}', 400),
+        ("signed", '{"method":"changerelayname","params":["a\\u0000"]}', 400),
+        ("signed", '{"method":"changerelayname","params":["' + "x" * 5_000 + '"]}', 400),
+        ("signed", BODY, 200),
+    ],
+)  # fmt: skip
+async def test_a_bad_request_of_management_changes_nothing(
+    header: str, body: str, status: int, tmp_path: Path
+) -> None:
+    async with doors(tmp_path) as it:
+        it.fs.relay.admin(f"add {ANN.pubkey}")
+        if header == "signed":
+            template = http_template("POST", URL, body.encode())
+            header = http_header(ANN.sign_now(template))
+        stream = await it.stream()
+        head = [
+            "POST / HTTP/1.1", f"Host: {it.host}", f"Authorization: {header}",
+            "Content-Type: application/nostr+json+rpc", f"Content-Length: {len(body.encode())}",
+        ]  # fmt: skip
+        await stream.send_all("\r\n".join([*head, "", body]).encode())
+        found, _, said = await answer(stream)
+        assert found == status
+        assert json.loads(said).keys() == {"result" if status == 200 else "error"}
+        assert it.fs.relay.book.text == ""
+        assert set(it.fs.relay.core.settings()) == {"admins"}
