@@ -162,28 +162,10 @@ async def test_questions_at_the_edge_are_answered(tmp_path: Path) -> None:
         assert it.kept() == [GOOD.json()]
 
 
-words = st.sampled_from(
-    [
-        "EVENT",
-        "AUTH",
-        "REQ",
-        "COUNT",
-        "CLOSE",
-        "NEG-OPEN",
-        "NEG-MSG",
-        "NEG-CLOSE",
-        "NEG-",
-        "ids",
-        "kinds",
-        "#t",
-        "limit",
-        "search",
-        "id",
-        "tags",
-        "61",
-        "s",
-    ]
-)
+WORDS_SAID = """
+    EVENT AUTH REQ COUNT CLOSE NEG-OPEN NEG-MSG NEG-CLOSE NEG- ids kinds #t limit search id tags 61
+"""
+words = st.sampled_from(WORDS_SAID.split())
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | words | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
