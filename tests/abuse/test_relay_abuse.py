@@ -96,7 +96,7 @@ EVENTS = {
         note("old", ANN, 1, NOW, ("expiration", "1")), "the event has expired"),
     "100,000 tags": but("more than 2000 tags", tags=[["t"]] * 100_000),
     "2,001 tags": but("more than 2000 tags", tags=[["t"]] * 2_001),
-    "tags of 70,000 characters": but("the tags have more than", tags=[["t", "x" * 70_000]]),
+    "tags of 270,000 characters": but("the tags have more than", tags=[["t", "x" * 270_000]]),
     "tags that are no list": but("Expected `array`, got `object`", tags={}),
     "no tags": but("Expected `array`, got `null`", tags=None),
     "a tag that is no list": but("Expected `array`, got `str`", tags=["t"]),

@@ -113,10 +113,10 @@ async def _greeted(link: Link) -> Client:
 
 @asynccontextmanager
 async def doors(
-    folder: Path, *, bounds: Bounds | None = None, limits: RelayLimits | None = None
+    folder: Path, *, bounds: Bounds | None = None, limits: RelayLimits | None = None, now: int = NOW
 ) -> AsyncIterator[Doors]:
     """Serve a relay at every door."""
-    fs = RelayFs(folder, url=URL, limits=limits, clock=lambda: NOW)
+    fs = RelayFs(folder, url=URL, limits=limits, clock=lambda: now)
     async with fs.running():
         relay = fs.relay
         listeners = await listen("127.0.0.1:0")

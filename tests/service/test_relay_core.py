@@ -110,7 +110,7 @@ def _fields(event: Event) -> dict[str, object]:
         (note("", ANN, 1, NOW, ("-",)), "auth-required:"),
         (note(note("", BOB, 1, NOW, ("-",)).json().decode(), ANN, 6), "blocked:"),
         (note("", ANN, 1, NOW, *[("t", str(n)) for n in range(2_001)]), "invalid: more than 2000"),
-        (note("", ANN, 1, NOW, ("t", "x" * 70_000)), "invalid: the tags"),
+        (note("", ANN, 1, NOW, ("t", "x" * 270_000)), "invalid: the tags"),
     ],
 )
 async def test_what_no_relay_should_take_is_refused(

@@ -52,7 +52,8 @@ class RelayLimits:
     message: int = 512 * 1024
     content: int = 64 * 1024
     tags: int = 2_000
-    tag_bytes: int = 64 * 1024
+    tag_bytes: int = 256 * 1024
+    """So many that a list of 2,000 follows, each with its relay, is taken (NIP-02)."""
     future_s: int = 900
     results: int = 500
     filters: int = 20
