@@ -24,6 +24,7 @@ from oanix.service import Service
 if TYPE_CHECKING:
     from oanix.lib.vault import Vault
     from oanix.services.http import HttpFs
+    from oanix.services.logs import LogsFs
     from oanix.services.relay import RelayFs
 
 RECIPE_MAX = 16 * 2**20
@@ -45,6 +46,10 @@ class Shared:
     """What services of one namespace have in common: they cannot import each other."""
 
     vault: "Vault | None" = None
+    namespace: Namespace = field(factory=Namespace)
+    """What is being built: jobs are made of what it shows."""
+    logs: "LogsFs | None" = None
+    """The last one mounted: jobs leave theirs there."""
     http: "HttpFs | None" = None
     """The last one mounted: its rules are those of every service that reaches the web."""
     relay: "RelayFs | None" = None
@@ -96,7 +101,8 @@ def _workspace(argument: str, shared: Shared) -> Service:
 def _logs(argument: str, shared: Shared) -> Service:
     from oanix.services.logs import LogsFs
 
-    return LogsFs(Path(argument))
+    shared.logs = LogsFs(Path(argument))
+    return shared.logs
 
 
 def _mem(argument: str, shared: Shared) -> Service:
@@ -152,6 +158,14 @@ def _nostr(argument: str, shared: Shared) -> Service:
     )
 
 
+def _jobs(argument: str, shared: Shared) -> Service:
+    from oanix.scheduler.jobs import JobsFs
+
+    if shared.logs is None:
+        raise fault(errno.EINVAL, "jobs leave their logs in logs; mount logs on a line before it")
+    return JobsFs(Path(argument), shared.logs, lambda: shared.namespace)
+
+
 def _secrets(argument: str, shared: Shared) -> Service:
     from oanix.services.secrets import SecretsFs
 
@@ -177,6 +191,10 @@ KINDS: Mapping[str, Kind] = {
     "nostr": Kind(
         "Nostr, by the rules of http, with a key that is a secret", "[DIR]", _nostr,
         exclusive=True, secrets=True,
+    ),
+    "jobs": Kind(
+        "programs that run in a namespace of their own, kept in a host directory", "DIR", _jobs,
+        exclusive=True,
     ),
     "secrets": Kind("what is known of the secrets, never a value", "", _secrets, secrets=True),
 }  # fmt: skip
@@ -227,6 +245,7 @@ def default_lines(directory: str, state: str) -> list[Mount]:
         Mount("secrets", "/cap/secrets"),
         Mount(f"relay:{own}/relay", "/relay"),
         Mount(f"nostr:{own}/nostr", "/cap/nostr"),
+        Mount(f"jobs:{own}/jobs", "/jobs"),
     ]
 
 
@@ -235,7 +254,7 @@ def build(lines: Iterable[Placed], context: Context, *, vault: "Vault | None" = 
 
     Raises RecipeError, with file, line and column, for the first line that cannot be done.
     """
-    builder = _Builder(context, Shared(vault))
+    builder = _Builder(context, Shared(vault=vault))
     for placed in lines:
         builder.add(placed)
     return builder.namespace
@@ -279,11 +298,15 @@ class _Builder:
 
     context: Context
     shared: Shared
-    namespace: Namespace = field(factory=Namespace)
     _made: dict[str, Placed] = field(factory=dict)
     """The line that put something at a path."""
     _roots: dict[tuple[str, str], Placed] = field(factory=dict)
     """The line that mounted a service on a host directory."""
+
+    @property
+    def namespace(self) -> Namespace:
+        """What is built."""
+        return self.shared.namespace
 
     def add(self, placed: Placed) -> None:
         line = placed.line

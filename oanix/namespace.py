@@ -294,14 +294,19 @@ class Namespace:
         child._synthetic = self._synthetic
         return child
 
-    def derive(self, lines: Iterable[Placed]) -> "Namespace":
+    def derive(
+        self, lines: Iterable[Placed], given: Mapping[str, Channel] | None = None
+    ) -> "Namespace":
         """Make the namespace of a child that has what these lines bind, and nothing else.
 
         Sources are paths of this namespace, targets those of the child's, which is empty at first.
-        Raises RecipeError as `apply`.
+        given: what whoever makes it shows there besides, by path. Raises RecipeError as `apply`.
         """
         child = self.fork()
         child.table, child._places = Place(maker=self.number), 1
+        for path, channel in (given or {}).items():
+            grafted = graft(channel, Access.RW, {}, create=True, maker=self.number)
+            child._put(paths.clean(path), grafted)
         for placed in lines:
             if isinstance(placed.line, Bind):
                 child._derive(self, placed, placed.line)

@@ -96,6 +96,7 @@ def test_a_daemon_is_usable_when_its_command_returns(oanix: Oanix, mounted: Path
         "cap",
         "dev",
         "dist",
+        "jobs",
         "logs",
         "proc",
         "relay",
@@ -143,7 +144,7 @@ def test_ps_tells_what_is_served(oanix: Oanix, mounted: Path) -> None:
     assert "mount dev /dev" in run["recipe"]
     assert Path(run["log"]).is_file()
     assert {service["name"] for service in run["services"]} == {
-        "workspace", "logs", "dev", "proc", "http", "ws", "secrets", "relay", "nostr",
+        "workspace", "logs", "dev", "proc", "http", "ws", "secrets", "relay", "nostr", "jobs",
     }  # fmt: skip
 
 

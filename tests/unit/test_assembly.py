@@ -63,9 +63,15 @@ def test_every_service_can_be_built_and_says_which_it_is(folder: Path) -> None:
     with closing(Vault.open(str(folder / "vault"))) as vault:
         for name, kind in KINDS.items():
             line = f"mount {name}:one /x" if kind.required else f"mount {name} /x"
-            namespace = build(parse(f"mount http /web\n{line}\n"), context, vault=vault)
-            assert [path for path, _ in namespace.entries()] == ["/web", "/x"]
-            assert namespace.entries()[1][1].service.name == name
+            before = "mount http /web\nmount logs:two /log\n"
+            namespace = build(parse(before + line), context, vault=vault)
+            assert [path for path, _ in namespace.entries()] == ["/log", "/web", "/x"]
+            assert namespace.entries()[2][1].service.name == name
+
+
+def test_jobs_need_logs(folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"r:1:7: .*mount logs on a line before it"):
+        built(folder, "mount jobs:one /jobs", "mount logs:two /logs")
 
 
 def test_ws_needs_the_rules_of_http(folder: Path) -> None:
@@ -175,7 +181,7 @@ def test_the_default_namespace_is_a_recipe(folder: Path) -> None:
     lines = default_lines(str(folder / "one"), str(folder / "state"))
     assert [line.path for line in lines] == [
         "/workspace", "/dist", "/logs", "/dev", "/proc", "/cap/http", "/cap/ws", "/cap/secrets",
-        "/relay", "/cap/nostr",
+        "/relay", "/cap/nostr", "/jobs",
     ]  # fmt: skip
     assert [placed.line for placed in place(lines)] == lines
     assert parse(format_recipe(lines))[0].line == lines[0]

@@ -1,0 +1,283 @@
+"""The files of one job: each a handler over the job and its scheduler."""
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from oanix.errors import fault
+from oanix.kit import Handler, Opening, Snapshot, facts, integer
+from oanix.kit.awaited import AwaitedLines, Start
+from oanix.kit.file import check_truncate
+from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
+from oanix.recipe import format_recipe, parse
+from oanix.scheduler.job import Job
+from oanix.scheduler.pipe import PipeWriter
+from oanix.scheduler.scheduler import Scheduler
+from oanix.scheduler.spec import PRIORITY, SPEC_MAX, parse_spec
+
+SIGNALS: Final = ("KILL", "TERM", "INT", "HUP", "QUIT")
+"""What `kill` may be followed by; each ends the job, and its `status` says by which."""
+
+LINE_MAX: Final = 4_096
+
+
+class Control(Handler):
+    """`ctl`: one command a line; the write ends when it is done and on the disk."""
+
+    writes = True
+
+    def __init__(self, scheduler: Scheduler, job: Job, start: Start) -> None:
+        self._scheduler = scheduler
+        self._job = job
+        self._start = start
+
+    async def open(self, opening: Opening) -> Handle:
+        return _Commands(self._scheduler, self._job, opening, self._start)
+
+
+class _Commands(AwaitedLines):
+    def __init__(self, scheduler: Scheduler, job: Job, opening: Opening, start: Start) -> None:
+        super().__init__(opening, start, LINE_MAX)
+        self._scheduler = scheduler
+        self._job = job
+
+    async def take(self, line: bytes) -> None:
+        verb, argument = (*self.text(line).split(None, 1), "", "")[:2]
+        argument = argument.strip()
+        scheduler, job = self._scheduler, self._job
+        if verb in ("start", "stop", "cont", "seal") and argument:
+            raise fault(errno.EINVAL, f"{verb} stands alone; leave out {argument[:40]!r}")
+        if verb == "start":
+            await scheduler.start(job)
+        elif verb == "kill":
+            signal = argument.upper().removeprefix("SIG") or "KILL"
+            if signal not in SIGNALS:
+                raise fault(errno.EINVAL, f"kill is followed by one of: {', '.join(SIGNALS)}")
+            scheduler.kill(job, signal)
+        elif verb in ("stop", "cont"):
+            scheduler.pause(job, verb == "stop")
+        elif verb == "priority":
+            scheduler.set_priority(job, integer(argument, PRIORITY[0], PRIORITY[-1]))
+        elif verb == "seal":
+            scheduler.seal(job)
+        else:
+            verbs = "start, kill [SIGNAL], stop, cont, priority N, seal"
+            raise fault(errno.EINVAL, f"{verb[:40]!r} is no command; write one of: {verbs}")
+        await scheduler.queue.saved(job)
+
+
+class Specification(Handler):
+    """`spec`: JSON that is read back as it was understood. It is taken when it is whole."""
+
+    reads = True
+    writes = True
+
+    def __init__(self, scheduler: Scheduler, job: Job) -> None:
+        self._scheduler = scheduler
+        self._job = job
+
+    async def open(self, opening: Opening) -> Handle:
+        shown = Snapshot(self._job.spec.show().encode(), opening.file) if opening.reads else None
+        if not opening.writes:
+            assert shown is not None
+            return shown
+        return _SpecHandle(self._scheduler, self._job, opening, shown)
+
+
+class _SpecHandle(Handle):
+    """Takes a specification: at a newline when it is whole by then, else at the close."""
+
+    def __init__(
+        self, scheduler: Scheduler, job: Job, opening: Opening, shown: Snapshot | None
+    ) -> None:
+        self._scheduler = scheduler
+        self._job = job
+        self._opening = opening
+        self._shown = shown
+        self._said = bytearray()
+
+    def try_read(self, size: int, offset: int) -> bytes:
+        if self._shown is None:
+            raise fault(errno.EBADF, "this file was not opened for reading")
+        return self._shown.try_read(size, offset)
+
+    def try_write(self, data: bytes, offset: int) -> int | WouldBlock:
+        if len(self._said) + len(data) > SPEC_MAX:
+            self._said.clear()
+            raise fault(errno.EFBIG, f"a specification has at most {SPEC_MAX} bytes")
+        if self._whole_with(data):
+            return WOULD_BLOCK
+        self._said += data
+        return len(data)
+
+    def _whole_with(self, data: bytes) -> bool:
+        # Braces in texts may hide the end; then it is taken at the close.
+        said = self._said + data
+        whole = said.rstrip().endswith(b"}") and said.count(b"{") <= said.count(b"}")
+        return whole and data.endswith(b"\n")
+
+    async def write(self, data: bytes, offset: int) -> int:
+        answer = self.try_write(data, offset)
+        if answer is not WOULD_BLOCK:
+            return answer
+        self._said += data
+        self._take()
+        await self._scheduler.queue.saved(self._job)
+        return len(data)
+
+    def _take(self) -> None:
+        said = bytes(self._said)
+        self._said.clear()
+        self._scheduler.specify(self._job, parse_spec(said))
+        self._opening.file.written()
+
+    async def fsync(self, datasync: bool) -> None:
+        await self._scheduler.queue.saved(self._job)
+
+    def truncate(self, size: int) -> None:
+        check_truncate(size)
+
+    def flush(self) -> None:
+        if self._said.strip():
+            parse_spec(bytes(self._said))
+
+    def ready(self, wake: Callable[[], None] | None) -> int:
+        return READABLE | WRITABLE
+
+    def close(self) -> None:
+        if not self._said.strip():
+            return
+        opening = self._opening
+        try:
+            self._take()
+        except Exception as error:
+            opening.namespace.sentences.report(error, opening.caller, f"close {opening.file.name}")
+
+
+class Wait(Handler):
+    """`wait`: waits for the end of the job, and gives its exit line."""
+
+    reads = True
+
+    def __init__(self, scheduler: Scheduler, job: Job) -> None:
+        self._scheduler = scheduler
+        self._job = job
+
+    async def open(self, opening: Opening) -> Handle:
+        return _WaitHandle(self._job)
+
+
+class _WaitHandle(Handle):
+    stream = True
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._rest: bytes | None = None
+
+    def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
+        if self._rest is None:
+            if not self._job.state.ended:
+                return WOULD_BLOCK
+            self._rest = f"{self._job.exit_line}\n".encode()
+        given, self._rest = self._rest[:size], self._rest[size:]
+        return given
+
+    async def read(self, size: int, offset: int) -> bytes:
+        while (answer := self.try_read(size, offset)) is WOULD_BLOCK:
+            await self._job.bell.wait()
+        return answer
+
+    def ready(self, wake: Callable[[], None] | None) -> int:
+        if self._job.state.ended:
+            return READABLE
+        if wake is not None:
+            self._job.bell.listen(wake, self)
+        return 0
+
+    def close(self) -> None:
+        self._job.bell.forget(self)
+
+
+class Input(Handler):
+    """`stdin`: what is written here is what the job reads."""
+
+    writes = True
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    async def open(self, opening: Opening) -> Handle:
+        return PipeWriter(self._job.stdin)
+
+
+class Output(Handler):
+    """`stdout`, `stderr`: what the job writes, as it comes, to its end."""
+
+    reads = True
+
+    def __init__(self, job: Job, show: "Callable[[], Awaitable[Handle]]") -> None:
+        self._job = job
+        self._show = show
+
+    async def open(self, opening: Opening) -> Handle:
+        return _Following(self._job, await self._show())
+
+
+class _Following(Handle):
+    """Reads a file that grows until the job has ended."""
+
+    stream = True
+
+    def __init__(self, job: Job, kept: Handle) -> None:
+        self._job = job
+        self._kept = kept
+        self._at = 0
+
+    def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
+        if size <= 0:
+            return b""
+        ended = self._job.state.ended
+        data = self._kept.try_read(size, self._at)
+        if data is WOULD_BLOCK or data:
+            self._at += 0 if data is WOULD_BLOCK else len(data)
+            return data
+        return b"" if ended else WOULD_BLOCK
+
+    async def read(self, size: int, offset: int) -> bytes:
+        while (data := self.try_read(size, offset)) is WOULD_BLOCK:
+            await self._job.output.wait()
+        return data
+
+    def ready(self, wake: Callable[[], None] | None) -> int:
+        size = self._kept.stat()
+        if self._job.state.ended or (size is not None and size.st_size > self._at):
+            return READABLE
+        if wake is not None:
+            self._job.output.listen(wake, self)
+        return 0
+
+    def close(self) -> None:
+        self._job.output.forget(self)
+        self._kept.close()
+
+
+def usage_text(job: Job) -> str:
+    """Tell what a job used, and what it may use."""
+    told = job.live() if job.live is not None else job.usage
+    limits = told.get("limits", {})
+    lines: dict[str, object] = {}
+    for name, value in told.items():
+        if name in ("limits", "backtrace"):
+            continue
+        most = limits.get(name)
+        lines[name] = f"{_short(value)} of {_short(most)}" if most is not None else _short(value)
+    return facts(lines)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def recipe_text(job: Job) -> str:
+    """Give the lines of its namespace: as they were done, else as they were ordered."""
+    return job.recipe or format_recipe(p.line for p in parse(job.spec.namespace or ""))

@@ -1,0 +1,184 @@
+"""Runner: runs a job as a WASI guest within this process."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from oanix.caller import Caller
+from oanix.channel import OpenFile
+from oanix.client import Client
+from oanix.errors import fault
+from oanix.namespace import Namespace
+from oanix.recipe import parse
+from oanix.scheduler.engine import Ended, Engine, Guest, GuestLimits, Linker, Used
+from oanix.scheduler.job import Job
+from oanix.scheduler.limits import Limits
+from oanix.scheduler.modules import Modules
+from oanix.scheduler.pipe import PipeReader
+from oanix.scheduler.scheduler import Ending
+from oanix.scheduler.stdio import Given, Kept
+from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
+from oanix.scheduler.worlds import default_recipe, hidden_in, world
+
+if TYPE_CHECKING:
+    from oanix.node import Handle
+
+LAST_S = 2.0
+"""How long the end of a job may take to be written down."""
+
+
+class WasiRunner:
+    """Runs jobs."""
+
+    def __init__(
+        self, folder: Path, root: Callable[[], Namespace], inner: Namespace,
+        open_run: Callable[[str], object],
+    ) -> None:  # fmt: skip
+        """Make it.
+
+        folder: where modules are kept; root: the namespace of the owner; inner: one that shows
+        `/jobs` and `/logs` as the server sees them; open_run: makes the folder of a run's logs.
+        """
+        self._open_run = open_run
+        self._root = root
+        self._inner = inner
+        self._engines = {False: Engine()}
+        self._linkers: dict[bool, Linker] = {}
+        self._modules: dict[bool, Modules] = {}
+        self._folder = folder
+
+    def check(self, job: Job) -> None:
+        """Refuse what cannot be run as ordered. Raises OSError."""
+        home, caller = self._home(job), caller_of(job)
+        spec = job.spec
+        if spec.module and not spec.module.startswith("sha256:"):
+            found = home.resolve(caller, spec.module)
+            if found.is_directory:
+                raise fault(errno.EISDIR, f"{spec.module} is a directory, and no module")
+        home.derive(parse(self._recipe(job, home), "namespace"))
+
+    def _home(self, job: Job) -> Namespace:
+        if job.home is not None:
+            return job.home
+        if job.parent is not None:
+            raise fault(errno.ESRCH, f"job {job.parent}, whose world it was to share, has ended")
+        return self._root()
+
+    def _recipe(self, job: Job, home: Namespace) -> str:
+        if job.spec.namespace is not None:
+            return job.spec.namespace
+        return default_recipe(home, caller_of(job))
+
+    async def run(self, job: Job) -> Ending:
+        """Run a job once, to its end."""
+        home, caller = self._home(job), caller_of(job)
+        limits = Limits.parse(job.spec.limits)
+        counted = limits.fuel is not None
+        linker, modules = self._tools(counted)
+        module = await modules.find(job.spec.module, Client(home, caller))
+        self._open_run(str(job.id))
+        logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
+        task = self._inner.resolve(caller, f"/jobs/{job.id}/task")
+        space = world(home, self._recipe(job, home), {"/task": task, "/logs": logs})
+        if job.sealed:
+            space.seal()
+        job.recipe, job.namespace = space.recipe(), space
+        process = Process(
+            space, caller, args=[job.spec.name or os.path.basename(job.spec.module),
+                                 *job.spec.args], env=job.spec.env,
+            bounds=Bounds(files=limits.files, output_bytes=limits.output,
+                          written_bytes=limits.written),
+        )  # fmt: skip
+        try:
+            process.give(await self._standard(job, caller))
+            process.preopen(space.root, "/")
+            await self._note(job, "started", module=job.spec.module, digest=module.digest,
+                             hidden=_hidden(space, caller))  # fmt: skip
+            with Guest(linker, module, process, guest_limits(limits)) as guest:
+                process.cpu_ns = lambda: guest.cpu_ns
+                job.live = lambda: usage(limits, guest.used, process)
+                job.pause = guest.pause
+                guest.pause(job.stopped)
+                try:
+                    ending = _ending(await guest.run(), limits, process)
+                except OverLimit as over:
+                    ending = Ending(reason=over.limit, usage=usage(limits, guest.used, process))
+                finally:
+                    job.usage = usage(limits, guest.used, process)
+            return ending
+        finally:
+            job.live = job.pause = job.namespace = None
+            process.close()
+            with trio.move_on_after(LAST_S, shield=True):
+                await self._note(job, "ended", usage=job.usage)
+
+    def _tools(self, counted: bool) -> tuple[Linker, Modules]:
+        if counted not in self._linkers:
+            engine = self._engines.setdefault(counted, Engine(fuel=counted))
+            self._linkers[counted] = Linker(engine, functions())
+            self._modules[counted] = Modules(self._folder, engine)
+        return self._linkers[counted], self._modules[counted]
+
+    async def _standard(self, job: Job, caller: Caller) -> list[OpenFile | None]:
+        """Open its standard input, output and error."""
+        given = job.spec.stdin
+        source: Handle = PipeReader(job.stdin) if given is None else Given(given.encode())
+        at = self._inner.resolve(caller, f"/jobs/{job.id}/stdin")
+        files: list[OpenFile | None] = [OpenFile(at, source, os.O_RDONLY)]
+        for name in ("stdout", "stderr"):
+            channel = self._inner.resolve(caller, f"/logs/runs/{job.id}/{name}")
+            log = await channel.open(caller, os.O_WRONLY | os.O_APPEND)
+            kept = Kept(log, caller, lambda data: job.output.ring())
+            files.append(OpenFile(channel, kept, os.O_WRONLY))
+        return files
+
+    async def _note(self, job: Job, message: str, **more: Any) -> None:
+        line = json.dumps({"message": f"job {job.id} {message}", "try": job.tries, **more})
+        client = Client(self._inner, caller_of(job))
+        await client.write(f"/logs/runs/{job.id}/events.jsonl", line + "\n", append=True)
+
+
+def caller_of(job: Job) -> Caller:
+    """Say on whose behalf a job acts."""
+    return Caller(uid=job.uid, gid=job.gid, job=str(job.id), door="wasi")
+
+
+def guest_limits(limits: Limits) -> GuestLimits:
+    """Give the limits that the engine enforces."""
+    return GuestLimits(
+        wall=limits.wall, cpu=limits.cpu, fuel=limits.fuel, memory=limits.memory,
+        table=limits.table,
+    )  # fmt: skip
+
+
+def usage(limits: Limits, used: Used, process: Process) -> dict[str, Any]:
+    """Tell what a job has used, and what it may use."""
+    met = sorted(process.used.refused)
+    return {
+        "wall": round(used.wall, 6), "cpu": round(used.cpu, 6), "memory": used.memory,
+        **({"fuel": used.fuel} if used.fuel is not None else {}),
+        "files": process.used.files, "output": process.used.output_bytes,
+        "read": process.used.read_bytes, "written": process.used.written_bytes,
+        **({"met": ",".join(met)} if met else {}), "limits": limits.show(),
+    }  # fmt: skip
+
+
+def _ending(ended: Ended, limits: Limits, process: Process) -> Ending:
+    told = usage(limits, ended.used, process)
+    if ended.limit:
+        return Ending(reason=ended.limit, usage=told)
+    if ended.trap:
+        return Ending(reason=f"trap {ended.trap}", usage={**told, "backtrace": ended.backtrace})
+    return Ending(exit=ended.code, usage=told)
+
+
+def _hidden(space: Namespace, caller: Caller) -> list[str]:
+    try:
+        return hidden_in(space.resolve(caller, "/workspace"), caller)
+    except OSError:
+        return []

@@ -1,0 +1,342 @@
+"""Jobs as files: ordered, run, watched, controlled and ended through `/jobs`."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from oanix.caller import Caller
+from oanix.client import Client
+from oanix.scheduler.scheduler import Room
+from tests.scheduler.jobs_help import Jobs, jobs
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Jobs]:
+    async with jobs(tmp_path) as running:
+        yield running
+
+
+async def test_a_job_is_ordered_run_and_answered(here: Jobs) -> None:
+    number = await here.new("hello", args=["a"], name="greeting")
+    assert number == 1
+    assert await here.fact(number, "state") == "pending"
+    assert await here.fact(number, "reason") == "not started"
+    assert json.loads(await here.text(number, "spec"))["args"] == ["a"]
+    await here.tell(number, "start")
+    assert await here.wait(number) == "completed 0"
+    assert await here.text(number, "stdout") == "hello\n"
+    assert await here.text(number, "stderr") == ""
+    assert here.client.listdir("/jobs") == ["README", "new", "1"]
+    assert here.client.readlink("/jobs/1/log") == "../../logs/runs/1"
+    assert await here.client.read("/jobs/1/log/stdout") == b"hello\n"
+    events = (await here.client.read_text("/logs/runs/1/events.jsonl")).splitlines()
+    assert [json.loads(line)["message"] for line in events] == ["job 1 started", "job 1 ended"]
+
+
+@pytest.mark.parametrize(
+    ("module", "spec", "line"),
+    [
+        ("hello", {}, "completed 0"),
+        ("fails", {}, "failed 3 exit"),
+        ("trap", {}, "failed trap unreachable"),
+        ("spin", {"limits": {"cpu": 0.05}}, "failed cpu"),
+        ("spin", {"limits": {"wall": "50ms"}}, "failed wall"),
+        ("spin", {"timeout": 0.05}, "failed timeout"),
+        ("spin", {"limits": {"fuel": 100_000}}, "failed fuel"),
+        ("flood", {"limits": {"output": "64K"}}, "failed output"),
+        ("echo", {"stdin": "said\n"}, "completed 0"),
+        ("hello", {"limits": {"memory": 100}}, "failed memory"),
+    ],
+)
+async def test_how_a_job_ended_is_said(
+    here: Jobs, module: str, spec: dict[str, Any], line: str
+) -> None:
+    assert await here.run(module, **spec) == line
+
+
+async def test_what_cannot_be_run_says_why(here: Jobs) -> None:
+    assert (await here.run("bad")).startswith("failed error this is no WebAssembly module")
+    for spec, number, said in [
+        ({"module": "/workspace/none.wasm"}, errno.ENOENT, "none.wasm"),
+        ({"module": "/dev"}, errno.EISDIR, "directory"),
+        ({}, errno.EINVAL, "module"),
+        ({"module": "/workspace/hello.wasm", "after": [99]}, errno.EINVAL, "no job 99"),
+        ({"module": "/workspace/hello.wasm", "namespace": "bind /none /x\n"}, errno.ENOENT,
+         "namespace:1:6"),
+    ]:  # fmt: skip
+        job = await here.new(**spec)
+        with pytest.raises(OSError, match=said) as refused:
+            await here.tell(job, "start")
+        assert refused.value.errno == number
+        assert await here.fact(job, "reason") == "not started"
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ("[]", "JSON object"),
+        ('{"modul": "/a"}', "did you mean 'module'"),
+        ('{"module": "a.wasm"}', "absolute path"),
+        ('{"priority": 9223372036854775808}', "priority: this is a whole number"),
+        ('{"limits": {"memory": -1}}', "memory is above 0"),
+        ('{"limits": {"colour": 1}}', "no limit 'colour'"),
+        ('{"args": [1]}', "args: this is a text"),
+        ('{"env": {"A=B": "x"}}', "cannot be the name"),
+        ('{"namespace": "mount dev /dev"}', "use bind"),
+        ('{"retry": {"on": ["rain"]}}', "what can be tried again"),
+        ('{"timeout": NaN}', "NaN"),
+        ('{"after": [1]}', "does not come after itself"),
+        ("{" + '"a":{' * 3000 + "}" * 3001, "no JSON"),
+    ],
+)
+async def test_what_is_no_specification_is_refused(here: Jobs, said: str, match: str) -> None:
+    number = await here.new()
+    with pytest.raises(OSError, match=match) as refused:
+        await here.client.write(f"/jobs/{number}/spec", said + "\n", create=False)
+    assert refused.value.errno == errno.EINVAL
+
+
+async def test_a_specification_may_take_several_lines(here: Jobs) -> None:
+    number = await here.new()
+    async with here.client.open(f"/jobs/{number}/spec", os.O_WRONLY) as file:
+        for line in ('{"module":\n', '"/workspace/hello.wasm",\n', '"limits": {"cpu": 1}\n', "}\n"):
+            await file.write(line.encode())
+    await here.tell(number, "start")
+    assert await here.wait(number) == "completed 0"
+    with pytest.raises(OSError, match="was started") as refused:
+        await here.client.write(f"/jobs/{number}/spec", '{"args": []}\n', create=False)
+    assert refused.value.errno == errno.EBUSY
+
+
+async def test_input_is_piped_and_output_followed_as_it_comes(here: Jobs) -> None:
+    number = await here.start("echo")
+    async with (
+        here.client.open(f"/jobs/{number}/stdin", os.O_WRONLY) as into,
+        here.client.open(f"/jobs/{number}/stdout") as out,
+    ):
+        for line in (b"one\n", b"two\n"):
+            await into.write(line)
+            assert await out.read(100, within=5) == line
+        assert await here.fact(number, "state") == "running"
+    assert await here.wait(number) == "completed 0"
+    with pytest.raises(BrokenPipeError):
+        await here.client.write(f"/jobs/{number}/stdin", b"late\n", create=False)
+
+
+async def test_a_job_is_killed_stopped_and_goes_on(here: Jobs) -> None:
+    number = await here.start("spin")
+    await here.reached(number, "running")
+    await here.tell(number, "kill")
+    with trio.fail_after(1):
+        assert await here.wait(number) == "cancelled killed KILL"
+    with pytest.raises(ProcessLookupError, match="has ended"):
+        await here.tell(number, "kill")
+    waiting = await here.start("echo")
+    await here.tell(waiting, "kill term")
+    assert await here.wait(waiting) == "cancelled killed TERM"
+    stopped = await here.new("hello")
+    await here.tell(stopped, "stop\nstart")
+    assert await here.fact(stopped, "stopped") == "yes"
+    assert await here.fact(stopped, "state") == "pending"
+    await here.tell(stopped, "cont")
+    assert await here.wait(stopped) == "completed 0"
+    for command in ("dance", "kill HARD", "priority 101", "start now"):
+        with pytest.raises(OSError, match=r"no command|followed by|is no number|alone") as refused:
+            await here.tell(await here.new(), command)
+        assert refused.value.errno == errno.EINVAL
+
+
+async def test_a_running_job_stands_still(here: Jobs) -> None:
+    number = await here.start("spin", limits={"cpu": 5, "wall": 20})
+    await here.reached(number, "running")
+    await here.until(number, "cpu", lambda said: said > "0.001 of 5.000", "usage")
+    await here.tell(number, "stop")
+    await trio.lowlevel.checkpoint()
+    before = await here.fact(number, "cpu", "usage")
+    for _ in range(50):
+        await trio.lowlevel.checkpoint()
+    assert await here.fact(number, "cpu", "usage") == before
+    await here.tell(number, "cont\nkill")
+    assert await here.wait(number) == "cancelled killed KILL"
+
+
+async def test_a_job_comes_after_others(here: Jobs) -> None:
+    first = await here.start("echo")
+    good = await here.start("hello", after=[first])
+    await here.until(good, "reason", lambda said: said == f"waits for job {first}")
+    bad = await here.new("hello", after=[first, good])
+    await here.client.write(f"/jobs/{first}/stdin", b"go\n", create=False)
+    assert await here.wait(good) == "completed 0"
+    await here.tell(bad, "start")
+    assert await here.wait(bad) == "completed 0"
+    failed = await here.start("fails")
+    assert await here.run("hello", after=[failed]) == f"failed job {failed} failed"
+
+
+async def test_a_job_is_tried_again_as_its_order_says(here: Jobs) -> None:
+    number = await here.start("fails", retry={"times": 2, "on": ["exit"], "delay": "1ms"})
+    assert await here.wait(number) == "failed 3 exit"
+    assert await here.fact(number, "tries") == "3"
+    assert await here.text(number, "stdout") == "no\n" * 3
+    assert (await here.run("fails", retry=5)) == "failed 3 exit"
+
+
+async def test_priority_decides_and_waiting_raises_it(tmp_path: Path) -> None:
+    times = [0]
+    async with jobs(tmp_path, room=Room(jobs=1, of_one=1), clock=lambda: times[0]) as here:
+        running = await here.start("echo")
+        await here.reached(running, "running")
+        old = await here.start("hello", priority=0)
+        times[0] += 400 * 10**9
+        low, high = await here.start("hello", priority=-5), await here.start("hello", priority=10)
+        await here.client.write(f"/jobs/{running}/stdin", b"\n", create=False)
+        for number in (old, low, high):
+            assert await here.wait(number) == "completed 0"
+        started = {n: await here.fact(n, "started") for n in (old, low, high)}
+        order = await order_of(here, (old, low, high))
+    assert order == [old, high, low], started
+
+
+async def order_of(here: Jobs, numbers: tuple[int, ...]) -> list[int]:
+    found = {}
+    for number in numbers:
+        line = (await here.client.read_text(f"/logs/runs/{number}/events.jsonl")).splitlines()[0]
+        found[number] = json.loads(line)["timestamp"]
+    return sorted(numbers, key=lambda number: str(found[number]))
+
+
+# Whose they are ----------------------------------------------------------------------------------
+
+
+async def test_a_job_is_its_makers(here: Jobs) -> None:
+    number = await here.start("hello")
+    await here.wait(number)
+    other = here.by(Caller(uid=2_000, gid=2_000, session="other"))
+    for name in ("status", "stdout", "spec", "wait"):
+        with pytest.raises(PermissionError):
+            await other.text(number, name)
+    with pytest.raises(PermissionError):
+        await other.tell(number, "kill")
+    stranger = here.by(Caller(uid=1_000, gid=1_000, job="77"))
+    with pytest.raises(PermissionError):
+        await stranger.text(number, "stdout")
+    itself = here.by(Caller(uid=1_000, gid=1_000, job=str(number)))
+    assert await itself.text(number, "stdout") == "hello\n"
+
+
+async def test_the_world_of_a_job_is_its_recipe_and_its_task(here: Jobs) -> None:
+    recipe = "bind /workspace /src ro\nbind /dev/null /null\nseal\n"
+    number = await here.start("echo", namespace=recipe)
+    await here.reached(number, "running")
+    job = here.service.scheduler.find(number)
+    assert job is not None
+    assert job.namespace is not None
+    inside = Client(job.namespace, Caller(job=str(number), uid=1_000))
+    found = {entry.path for entry in inside.tree()}
+    modules = {f"/src/{name}" for name in here.client.listdir("/workspace")}
+    logs = {"/logs", "/logs/stdout", "/logs/stderr", "/logs/events.jsonl"}
+    task = {f"/task/{name}" for name in ("spec.json", "meta.json", "status", "result.json")}
+    assert found == {"/", "/src", "/null", "/task"} | modules | logs | task
+    with pytest.raises(OSError, match="read-only"):
+        await inside.write("/src/new", b"")
+    with pytest.raises(OSError, match="sealed"):
+        job.namespace.unmount("/src")
+    await inside.write("/task/result.json", b'{"answer": 42}')
+    with pytest.raises(OSError, match="JSON"):
+        await inside.write("/task/result.json", b"not JSON")
+    assert await here.text(number, "ns") == recipe
+    await here.tell(number, "kill")
+    await here.wait(number)
+    assert await here.text(number, "task/result.json") == '{"answer": 42}'
+
+
+async def test_the_default_world_hides_secrets_and_has_no_network(here: Jobs) -> None:
+    for name in (".env", ".env.local", "server.key", "a.pem"):
+        await here.client.write(f"/workspace/{name}", b"secret")
+    number = await here.start("echo")
+    await here.reached(number, "running")
+    job = here.service.scheduler.find(number)
+    assert job is not None
+    assert job.namespace is not None
+    inside = Client(job.namespace, Caller(job=str(number), uid=1_000))
+    assert set(inside.listdir("/")) == {"workspace", "dev", "proc", "task", "logs"}
+    assert not {".env", ".env.local", "server.key", "a.pem"} & set(inside.listdir("/workspace"))
+    events = (await here.client.read_text(f"/logs/runs/{number}/events.jsonl")).splitlines()
+    assert json.loads(events[0])["hidden"] == [".env*", "*.pem", "*.key", ".git/config"]
+    await here.tell(number, "kill")
+
+
+# Restarts ----------------------------------------------------------------------------------------
+
+
+async def test_what_waited_is_run_by_the_next_server(tmp_path: Path) -> None:
+    async with jobs(tmp_path, room=Room(jobs=1)) as here:
+        running = await here.start("echo")
+        await here.reached(running, "running")
+        waiting = await here.start("hello")
+        draft = await here.new("hello")
+    async with jobs(tmp_path) as here:
+        assert await here.wait(running) == "failed interrupted"
+        assert await here.wait(waiting) == "completed 0"
+        assert await here.fact(draft, "reason") == "not started"
+        assert await here.new() == draft + 1
+
+
+SERVER = """
+import sys, trio
+from pathlib import Path
+from tests.scheduler.jobs_help import jobs
+
+async def main():
+    async with jobs(Path(sys.argv[1])) as here:
+        once = await here.start("echo")
+        again = await here.start("echo", retry={"times": 1, "on": ["interrupted"], "delay": "1ms"},
+                                 stdin="twice\\n", limits={"cpu": 1})
+        await here.wait(again)
+        spins = await here.start("spin", retry={"times": 1, "delay": "1ms"}, limits={"wall": 30})
+        await here.reached(once, "running")
+        await here.reached(spins, "running")
+        draft = await here.new("hello")
+        print(once, again, spins, draft, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def killed(folder: Path, root: Path) -> tuple[int, ...]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, folder], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as server:  # fmt: skip
+        assert server.stdout
+        numbers = tuple(map(int, server.stdout.readline().split()))
+        server.send_signal(signal.SIGKILL)
+        server.wait(10)
+    return numbers
+
+
+@pytest.mark.slow
+async def test_after_a_kill_nothing_is_lost_and_nothing_runs_twice(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    once, again, spins, draft = await trio.to_thread.run_sync(killed, tmp_path, root)
+    async with jobs(tmp_path) as here:
+        assert await here.wait(once) == "failed interrupted"
+        assert await here.fact(once, "tries") == "1"
+        assert await here.wait(again) == "completed 0"
+        await here.reached(spins, "running")
+        assert await here.fact(spins, "tries") == "2"
+        await here.tell(spins, "kill")
+        assert await here.fact(draft, "state") == "pending"
+        await here.tell(draft, "start")
+        assert await here.wait(draft) == "completed 0"
+        assert await here.text(once, "stdout") == ""
