@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import random
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from oanix.services.relay.relay import DATABASE
 from oanix.services.relay.schema import MIGRATIONS
 from oanix.store import Store
 from tests.commands import Oanix
+from tests.fault.test_relay_crash import server
 from tests.fault.test_store_faults import MIB, tmpfs
 from tests.reach import refused
 from tests.service.relay_help import doors, stored
@@ -258,3 +260,44 @@ async def test_an_event_that_is_damaged_is_replaced_and_hides_no_other(tmp_path:
         await it.fs.relay.core.indexed()
         found = (await client.stored("t", {"search": "number"}))[0]
         assert found == [event.id for event in EVENTS[:5] if event.kind == 30_023]
+
+
+# The clock, and descriptors -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_a_clock_that_is_set_a_day_back_or_forth_locks_nobody_out(tmp_path: Path) -> None:
+    clock = [NOW]
+    async with doors(tmp_path, clock=lambda: clock[0]) as it:
+        it.fs.relay.book.replace("rate write 5/s by=address\n")
+        client = await it.on_port()
+        kept = refused = 0
+        for hours, count in ((0, 6), (-24, 1), (24, 1), (0, 1)):
+            clock[0] = NOW + hours * 3_600
+            with trio.fail_after(PATIENCE_S):
+                for _ in range(count):
+                    event = note(f"{kept}", ANN, 1, clock[0])
+                    while not (told := await client.put(event))[2]:
+                        assert told[3].startswith("rate-limited: ")
+                        refused += 1
+                    kept += 1
+            assert (await client.login(ANN))[2] is (hours == 0)
+            assert len((await client.stored("s", {"kinds": [1]}))[0]) == kept
+            await client.say("CLOSE", "s")
+        assert refused
+
+
+@pytest.mark.slow
+async def test_a_server_without_descriptors_serves_whom_it_has_and_recovers(tmp_path: Path) -> None:
+    async with server(tmp_path) as it:
+        client = await it.client()
+        used = len(os.listdir(f"/proc/{it.process.pid}/fd"))
+        resource.prlimit(it.process.pid, resource.RLIMIT_NOFILE, (used + 10, used + 10))
+        streams = [await trio.open_tcp_stream("127.0.0.1", it.port) for _ in range(40)]
+        for number in range(20):
+            assert (await client.put(note(str(number))))[2]
+        for stream in streams:
+            await stream.aclose()
+        with trio.fail_after(PATIENCE_S):
+            assert (await (await it.client()).put(note("goes on")))[2]
+        assert it.process.poll() is None

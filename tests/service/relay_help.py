@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,11 @@ async def _greeted(link: Link) -> Client:
 
 @asynccontextmanager
 async def doors(
-    folder: Path, *, bounds: Bounds | None = None, limits: RelayLimits | None = None, now: int = NOW
-) -> AsyncIterator[Doors]:
-    """Serve a relay at every door."""
-    fs = RelayFs(folder, url=URL, limits=limits, clock=lambda: now)
+    folder: Path, *, bounds: Bounds | None = None, limits: RelayLimits | None = None,
+    now: int = NOW, clock: Callable[[], int] | None = None,
+) -> AsyncIterator[Doors]:  # fmt: skip
+    """Serve a relay at every door; now: the time, where it is not that of a clock."""
+    fs = RelayFs(folder, url=URL, limits=limits, clock=clock or (lambda: now))
     async with fs.running():
         relay = fs.relay
         listeners = await listen("127.0.0.1:0")

@@ -80,7 +80,8 @@ class Core:
         self._slow = [Reader(store) for store in slow]
         self._readers = trio.CapacityLimiter(len(slow))
         self._threads = trio.CapacityLimiter(len(slow))
-        self._buckets = Buckets(clock=now)
+        # The time of day may be set back, by which nobody should have to wait.
+        self._buckets = Buckets(clock=trio.current_time)
         self._fresh, self._followed = Bell(), Bell()
         self._findable = 0
         self._pause = trio.CancelScope()
