@@ -318,8 +318,8 @@ def _synchronize(
     async def talk() -> tuple[set[str], set[str], set[str]]:
         nostr_sdk.uniffi_set_event_loop(asyncio.get_running_loop())
         database = await nostr_sdk.NostrLmdb.open(str(folder))
-        for event in has:
-            await database.save_event(nostr_sdk.Event.from_json(event.json().decode()))
+        theirs = [nostr_sdk.Event.from_json(event.json().decode()) for event in has]
+        await asyncio.gather(*map(database.save_event, theirs))
         client = nostr_sdk.ClientBuilder().database(database).build()
         await client.add_relay(nostr_sdk.RelayUrl.parse(url))
         await client.connect()
