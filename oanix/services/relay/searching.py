@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from oanix.lib.nostr import Event, Filter, Invalid
@@ -18,6 +18,7 @@ TITLES: Final = frozenset(("title", "subject", "summary", "name", "alt", "descri
 _PART: Final = re.compile(r'"([^"]*)"|(\S+)')
 _EXTENSION: Final = re.compile(r"[a-z][a-z0-9_-]*:[^/]\S*")
 _WORD: Final = re.compile(r"\w+")
+_FOREIGN: Final = re.compile(r"[^\x00-\x7f]")
 _UNQUOTED: Final = str.maketrans({'"': " ", "\0": " "})
 """What no phrase of FTS5 can hold: its quotes, and the NUL that ends its text."""
 
@@ -75,6 +76,12 @@ class Said:
 
 def _tokens(text: str) -> str:
     # As unicode61 without diacritics takes a text apart.
-    plain = unicodedata.normalize("NFKD", text)
-    bare = "".join(c for c in plain if not unicodedata.combining(c))
+    bare = _FOREIGN.sub(lambda found: _bare(found[0]), text)
     return " ".join(_WORD.findall(bare.lower()))
+
+
+@lru_cache(maxsize=4096)
+def _bare(character: str) -> str:
+    # One at a time: to put thousands of diacritics in order would take seconds.
+    plain = unicodedata.normalize("NFKD", character)
+    return "".join(c for c in plain if not unicodedata.combining(c))
