@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "oanix.cli.audit",
     "relay": "oanix.cli.relay",
     "nostr": "oanix.cli.nostr",
+    "agent": "oanix.cli.agent",
     "doctor": "oanix.cli.doctor",
     "completion": "oanix.cli.completion",
 }

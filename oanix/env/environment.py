@@ -105,7 +105,8 @@ class OanixEnv:
                 # What a server that crashes leaves behind must not hold the values.
                 most = resource.getrlimit(resource.RLIMIT_CORE)[1]
                 resource.setrlimit(resource.RLIMIT_CORE, (0, most))
-            env = cls(build(lines, context, vault=vault), state)
+            serves = serving is not None
+            env = cls(build(lines, context, vault=vault, serves=serves), state)
             async with AsyncExitStack() as running:
                 if journal is not None:
                     kept = _journal(journal, vault, quiet=serving is None)

@@ -77,6 +77,8 @@ class Job:
     killed: str = ""
     """By what it was asked to end."""
     stopped: bool = False
+    held: bool = False
+    """Whether it waits for a server, as this one ends soon."""
 
     @property
     def exit_line(self) -> str:

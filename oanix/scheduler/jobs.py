@@ -76,12 +76,13 @@ class JobsFs(TableService):
 
     def __init__(
         self, folder: Path, logs: "LogsFs", root: Callable[[], Namespace], *,
-        room: Room | None = None, clock: Callable[[], int] = time.time_ns,
+        room: Room | None = None, serves: bool = True, clock: Callable[[], int] = time.time_ns,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where jobs and modules are kept; logs: where runs are logged; root: the namespace of
-        the owner, for jobs that were ordered before a restart. The clock: nanoseconds.
+        the owner, for jobs that were ordered before a restart; serves: as for `Scheduler`. The
+        clock: nanoseconds.
         """
         super().__init__(now=clock)
         self._logs = logs
@@ -89,7 +90,7 @@ class JobsFs(TableService):
         """What the server itself sees of jobs and logs."""
         self.scheduler = Scheduler(
             Queue(folder / "jobs.db"), lambda: _runner(folder, root, self.inner, logs),
-            room=room, now=lambda: clock() / 1e9,
+            room=room, serves=serves, now=lambda: clock() / 1e9,
         )  # fmt: skip
         self._nursery: trio.Nursery | None = None
         quota = Quota(OPEN_NEW, "open jobs/new; close some")

@@ -72,7 +72,7 @@ class WasiRunner:
     def _recipe(self, job: Job, home: Namespace) -> str:
         if job.spec.namespace is not None:
             return job.spec.namespace
-        return default_recipe(home, caller_of(job))
+        return default_recipe(home, caller_of(job), job.spec.grant)
 
     async def run(self, job: Job) -> Ending:
         """Run a job once, to its end."""

@@ -78,9 +78,14 @@ class Scheduler:
 
     def __init__(
         self, queue: Queue, runner: Callable[[], Runner], *, room: Room | None = None,
-        now: Callable[[], float] = time.time,
+        serves: bool = True, now: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        """Make it. runner: made when a job is started; the clock: seconds since the epoch."""
+        """Make it.
+
+        runner: made when a job is started; serves: whether it takes up what earlier runs have left,
+        as what ends soon does not; the clock: seconds since the epoch.
+        """
+        self._serves = serves
         self.queue = queue
         self._make_runner = runner
         self._runner: Runner | None = None
@@ -132,6 +137,7 @@ class Scheduler:
         for job in self.queue.unfinished():
             self._ended.discard(job.id)
             self._jobs[job.id] = job
+            job.held = not self._serves
             if job.state is State.RUNNING:
                 ending = Ending(reason="interrupted", usage=job.usage)
                 self._conclude(job, ending)
@@ -281,7 +287,9 @@ class Scheduler:
         best: tuple[float, int, Job] | None = None
         full = self._running.total() >= self.room.jobs
         for job in list(self._jobs.values()):
-            if job.state is not State.PENDING or job.ordered is None or job.stopped:
+            if job.state is not State.PENDING or job.ordered is None:
+                continue
+            if job.stopped or job.held:
                 continue
             if self._overdue(job, now):
                 self._finish(job, State.FAILED, "timeout")

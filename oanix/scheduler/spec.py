@@ -45,9 +45,9 @@ class Spec:
 
     module: a path in the namespace of who orders it, or `sha256:` and the hash of one that ran
     before; kind: an installed agent in place of a module. namespace: the recipe of its world; None
-    has the default of its kind. priority: higher goes first. timeout: seconds from its start to its
-    end, retries included. after: jobs that must have completed. stdin: a text; None waits for what
-    is written into the file.
+    has the default, and grant adds paths to that. priority: higher goes first. timeout: seconds
+    from its start to its end, retries included. after: jobs that must have completed. stdin: a
+    text; None waits for what is written into the file.
     """
 
     module: str = ""
@@ -56,6 +56,7 @@ class Spec:
     env: Mapping[str, str] = field(factory=dict)
     stdin: str | None = None
     namespace: str | None = None
+    grant: tuple[str, ...] = ()
     limits: Mapping[str, object] = field(factory=dict)
     priority: int = 0
     retry: Retry = field(factory=Retry)
@@ -157,6 +158,13 @@ def _recipe(value: object) -> str | None:
     return text
 
 
+def _grant(value: object) -> tuple[str, ...]:
+    paths = _args(value)
+    if any(not path.startswith("/") or "\n" in path for path in paths):
+        raise fault(errno.EINVAL, "these are absolute paths of the namespace")
+    return paths
+
+
 def _limits(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise fault(errno.EINVAL, "this is an object")
@@ -216,6 +224,7 @@ def _name(value: object) -> str:
 
 _READERS: Final[dict[str, Callable[[object], object]]] = {
     "module": _module, "kind": _kind, "args": _args, "env": _env, "stdin": _optional_text,
-    "namespace": _recipe, "limits": _limits, "priority": _priority, "retry": _retry,
-    "timeout": _timeout, "after": _after, "name": _name, "input": lambda value: value,
+    "namespace": _recipe, "grant": _grant, "limits": _limits, "priority": _priority,
+    "retry": _retry, "timeout": _timeout, "after": _after, "name": _name,
+    "input": lambda value: value,
 }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Final
 from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.namespace import Namespace
-from oanix.recipe import parse
+from oanix.recipe import parse, quote
 
 HIDDEN: Final = (".env*", "*.pem", "*.key", ".git/config")
 """What the default hides in a workspace: where secrets are."""
@@ -25,7 +25,7 @@ def default_recipe(parent: Namespace, caller: Caller, granted: Sequence[str] = (
     lines = [
         f"bind {source} {target}" for source, target in _DEFAULT if _exists(parent, caller, source)
     ]
-    lines += [f"bind {path} {path}" for path in granted]
+    lines += [f"bind {quote(path)} {quote(path)}" for path in granted]
     return "\n".join([*lines, "seal", ""])
 
 

@@ -1,0 +1,336 @@
+"""`oanix agent`: run WebAssembly modules as agents, and watch, list and end them."""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from oanix.cli.agent_tree import Here, Place, Tree, is_gone, place
+from oanix.cli.failures import Failed, Failure, sentence, single
+from oanix.cli.output import Out, complain
+from oanix.recipe import RecipeError
+
+EPILOG = """\b
+Examples:
+  oanix agent run hello.wasm                      its world is this directory, and no network
+  oanix agent run --grant /cap/http fetch.wasm https://example.com/
+  oanix agent run --dir data::/data sort.wasm /data/in.txt
+  oanix agent ps
+  oanix agent logs -f 7
+  oanix agent kill 7"""
+
+RUN_EPILOG = """\b
+Examples:
+  oanix agent run hello.wasm one two
+  echo text | oanix agent run --limit cpu=1 --limit memory=64M count.wasm
+  oanix agent run --grant /cap/http --grant /cap/nostr bot.wasm
+  oanix agent run --world agent.ns --json build.wasm
+  oanix agent run --dir src::/src --dir out::/out --env LANG=C tool.wasm /src
+
+Limits: wall cpu fuel memory table files output written (docs/man/jobs.md)."""
+
+CODES = {
+    "wall": 124, "cpu": 124, "timeout": 124, "fuel": 124, "interrupted": os.EX_TEMPFAIL,
+    "killed": 137,
+}  # fmt: skip
+"""With what it ends where the module gave no code: as timeout(1) and a shell do."""
+
+
+_WRONG = (errno.EINVAL, errno.ENOEXEC)
+
+
+@click.group(short_help="Run WebAssembly modules as agents.", epilog=EPILOG)
+def agent() -> None:
+    """Run modules whose only world is a namespace; watch, list and end them."""
+
+
+takes_at = click.option("--at", metavar="MOUNT", help="Use the jobs of this mount.")
+takes_directory = click.option(
+    "-C", "directory", metavar="DIR", help="Use the jobs of DIR (default: here)."
+)
+
+
+@agent.command(short_help="Run a module to its end.", epilog=RUN_EPILOG,
+               context_settings={"ignore_unknown_options": True,
+                                 "allow_interspersed_args": False})  # fmt: skip
+@takes_at
+@takes_directory
+@click.option("--dir", "folders", metavar="HOST::GUEST", multiple=True,
+              help="Give it this directory; with one, it has these and nothing else.")  # fmt: skip
+@click.option("--env", metavar="NAME=VALUE", multiple=True, help="Set a variable for it.")
+@click.option("--grant", metavar="PATH", multiple=True,
+              help="Add a path of the namespace to its world, such as /cap/http.")  # fmt: skip
+@click.option("--world", metavar="RECIPE", type=click.File("r", encoding="utf-8"),
+              help="Make its world of the binds in this file.")  # fmt: skip
+@click.option("--limit", metavar="NAME=VALUE", multiple=True, help="Set what it may use.")
+@click.option("--name", metavar="TEXT", help="Call the job so.")
+@click.option("--detach", is_flag=True, help="Print its number, and do not wait for its end.")
+@click.option("--json", "as_json", is_flag=True, help="Print how it ended as JSON, at the end.")
+@click.argument("module", type=click.Path(exists=True, dir_okay=False))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run(module: str, args: tuple[str, ...], **given: Any) -> None:
+    """Run MODULE with ARGS. It ends with the module's code; 124 when its time was up."""
+    env = dict(_pair(one, "--env", "NAME=VALUE") for one in given["env"])
+    limits: dict[str, object] = dict(_pair(one, "--limit", "NAME=VALUE") for one in given["limit"])
+    data = Path(module).read_bytes()
+    words = [given["name"] or os.path.basename(module), *args]
+    if given["folders"]:
+        if given["grant"] or given["world"] or given["at"] or given["directory"]:
+            raise click.UsageError("--dir makes a world of its own; leave out --grant, --world, "
+                                   "--at and -C")  # fmt: skip
+        with _told():
+            _bare(data, words, env, given["folders"], limits, given["as_json"])
+        return
+    spec: dict[str, object] = {"args": list(args), "env": env, "limits": limits, "name": words[0]}
+    world = given["world"].read() if given["world"] else None
+    with _told():
+        trio.run(_ordered, data, spec, world, given)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what was wrong with an order or a module, with the exit code for that."""
+    try:
+        yield
+    except (OSError, BaseExceptionGroup) as group:
+        error = single(group)
+        if isinstance(error, RecipeError) or not isinstance(error, OSError):
+            raise
+        if error.errno not in _WRONG:
+            raise
+        raise Failure(sentence(error), "see docs/man/jobs.md", os.EX_DATAERR) from group
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"{option} is written {form}, not {text!r}")
+    return name, value
+
+
+# With directories alone --------------------------------------------------------------------------
+
+
+def _bare(
+    data: bytes, words: Sequence[str], env: dict[str, str], folders: Sequence[str],
+    limits: dict[str, object], as_json: bool,
+) -> None:  # fmt: skip
+    from oanix.cli.agent_bare import Folder, run_bare
+    from oanix.scheduler.limits import Limits
+
+    given = []
+    for folder in folders:
+        host, colons, guest = folder.partition("::")
+        if not os.path.isdir(host):
+            raise Failure(f"{host} is no directory", "write --dir HOST::GUEST", os.EX_NOINPUT)
+        given.append(Folder(os.path.abspath(host), guest if colons else host))
+    ended = trio.run(run_bare, data, words, env, given, Limits.parse(limits))
+    reason = ended.limit or (f"trap {ended.trap}" if ended.trap else "")
+    if as_json:
+        print_json({"exit": ended.code, "reason": reason, "cpu": ended.used.cpu,
+                    "wall": ended.used.wall, "memory": ended.used.memory})  # fmt: skip
+    if ended.backtrace:
+        complain(ended.backtrace)
+    _end(ended.code, reason)
+
+
+def print_json(value: object) -> None:
+    """Print a value as a line of JSON."""
+    out = Out()
+    out.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+
+
+def _end(code: int | None, reason: str) -> None:
+    if reason:
+        complain(f"oanix: it ended: {reason}")
+    final = code if code is not None else CODES.get(reason.split(" ", 1)[0], os.EX_SOFTWARE)
+    if final:
+        raise Failed(final & 0xFF)
+
+
+# As a job ----------------------------------------------------------------------------------------
+
+
+async def _ordered(
+    data: bytes, spec: dict[str, object], world: str | None, given: dict[str, Any]
+) -> None:
+    async with place(given["at"], given["directory"]) as there:
+        if given["detach"] and isinstance(there.tree, Here):
+            raise Failure(
+                "nothing serves this directory, so that the job would end with this command",
+                "mount it first: oanix mount --daemon MOUNTPOINT",
+            )
+        spec["module"] = f"sha256:{_kept(there, data)}"
+        if world is not None:
+            spec["namespace"] = world
+        elif given["grant"]:
+            spec["grant"] = list(given["grant"])
+        number = (await there.tree.read("/jobs/new")).strip()
+        if not given["detach"] and sys.stdin.isatty():
+            spec["stdin"] = ""
+        await there.tree.write(f"/jobs/{number}/spec", json.dumps(spec) + "\n")
+        await there.tree.write(f"/jobs/{number}/ctl", "start\n")
+        if given["detach"]:
+            Out().write(f"{number}\n".encode())
+            return
+        line = await _watched(there.tree, number, feed="stdin" not in spec)
+        facts = await _facts(there.tree, number)
+        if given["as_json"]:
+            usage = await there.tree.read(f"/jobs/{number}/usage")
+            print_json({**facts, "usage": _lines(usage)})
+    state, code, reason = _parts(line)
+    _end(code, "" if state == "completed" or reason == "exit" else reason)
+
+
+def _kept(there: Place, data: bytes) -> str:
+    """Keep a module where jobs find it by its hash."""
+    digest = hashlib.sha256(data).hexdigest()
+    folder = there.folder / "modules"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / digest
+    if not path.exists():
+        new = folder / f"{digest}.{os.getpid()}"
+        new.write_bytes(data)
+        os.replace(new, path)
+    return digest
+
+
+async def _watched(tree: Tree, number: str, *, feed: bool) -> str:
+    """Show what a job writes as it comes, and give its exit line."""
+    async with trio.open_nursery() as nursery:
+        if feed:
+            nursery.start_soon(_fed, tree, number)
+        async with trio.open_nursery() as shown:
+            shown.start_soon(_shown, tree, f"/jobs/{number}/stdout", 1)
+            shown.start_soon(_shown, tree, f"/jobs/{number}/stderr", 2)
+        line = await tree.read(f"/jobs/{number}/wait")
+        nursery.cancel_scope.cancel()
+    return line.strip()
+
+
+async def _fed(tree: Tree, number: str) -> None:
+    # A job that reads no more is no failure.
+    with suppress(BrokenPipeError):
+        await tree.feed(f"/jobs/{number}/stdin", 0)
+
+
+async def _shown(tree: Tree, path: str, descriptor: int) -> None:
+    async for piece in tree.follow(path):
+        while piece:
+            piece = piece[os.write(descriptor, piece) :]
+
+
+def _parts(line: str) -> tuple[str, int | None, str]:
+    state, _, rest = line.partition(" ")
+    first, _, after = rest.partition(" ")
+    if first.isdigit():
+        return state, int(first), after
+    return state, None, rest
+
+
+def _lines(text: str) -> dict[str, str]:
+    return dict(line.partition(" ")[::2] for line in text.splitlines())
+
+
+async def _facts(tree: Tree, number: str) -> dict[str, str]:
+    return _lines(await tree.read(f"/jobs/{number}/status"))
+
+
+# Watching ----------------------------------------------------------------------------------------
+
+
+@agent.command(short_help="List the jobs.", epilog="""\b
+Examples:
+  oanix agent ps
+  oanix agent ps --all --json | jq -r '.[].id'""")  # fmt: skip
+@takes_at
+@takes_directory
+@click.option("--all", "everything", is_flag=True, help="Show those that have ended as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
+def ps(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
+    """List the jobs that wait or run."""
+    trio.run(_ps, at, directory, everything, as_json)
+
+
+async def _ps(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
+    found = []
+    async with place(at, directory) as there:
+        for number in sorted((n for n in there.tree.names("/jobs") if n.isdigit()), key=int):
+            try:
+                facts = await _facts(there.tree, number)
+            except OSError as error:
+                if is_gone(error) or isinstance(error, PermissionError):
+                    continue
+                raise
+            if everything or facts["state"] in ("pending", "running"):
+                usage = _lines(await there.tree.read(f"/jobs/{number}/usage"))
+                found.append({**facts, "cpu": usage.get("cpu", "-").split(" ")[0],
+                              "memory": usage.get("memory", "-").split(" ")[0]})  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    out = Out()
+    out.write(f"{'ID':>6}  {'STATE':10} {'CPU':>8} {'MEMORY':>12}  {'NAME':20} REASON\n".encode())
+    for one in found:
+        line = (f"{one['id']:>6}  {one['state']:10} {one['cpu']:>8} {one['memory']:>12}  "
+                f"{one['name'][:20]:20} {one['reason']}\n")  # fmt: skip
+        out.write(line.encode("utf-8", "backslashreplace"))
+
+
+@agent.command(short_help="Show what a job has written.", epilog="""\b
+Examples:
+  oanix agent logs 7
+  oanix agent logs -f --stderr 7""")  # fmt: skip
+@takes_at
+@takes_directory
+@click.option("-f", "--follow", is_flag=True, help="Go on to its end.")
+@click.option("--stderr", "errors", is_flag=True, help="Show the standard error instead.")
+@click.argument("number", metavar="ID", type=click.IntRange(1))
+def logs(number: int, at: str | None, directory: str | None, follow: bool, errors: bool) -> None:
+    """Show what a job has written to its standard output."""
+    name = "stderr" if errors else "stdout"
+    path = f"/jobs/{number}/{name}" if follow else f"/logs/runs/{number}/{name}"
+    trio.run(_logs, at, directory, number, path)
+
+
+async def _logs(at: str | None, directory: str | None, number: int, path: str) -> None:
+    async with place(at, directory) as there:
+        try:
+            await _shown(there.tree, path, 1)
+        except FileNotFoundError:
+            raise _no_job(number) from None
+
+
+@agent.command(short_help="End a job.", epilog="""\b
+Examples:
+  oanix agent kill 7
+  oanix agent kill 7 TERM""")  # fmt: skip
+@takes_at
+@takes_directory
+@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.argument("signal", required=False, default="KILL")
+def kill(number: int, signal: str, at: str | None, directory: str | None) -> None:
+    """End a job, whatever it does; SIGNAL is only told."""
+    trio.run(_kill, at, directory, number, signal)
+
+
+async def _kill(at: str | None, directory: str | None, number: int, signal: str) -> None:
+    async with place(at, directory) as there:
+        try:
+            await there.tree.write(f"/jobs/{number}/ctl", f"kill {signal}\n")
+        except FileNotFoundError:
+            raise _no_job(number) from None
+        except ProcessLookupError as error:
+            raise Failure(sentence(error), "see it: oanix agent ps --all") from None
+
+
+def _no_job(number: int) -> Failure:
+    return Failure(f"there is no job {number}", "list them: oanix agent ps --all", os.EX_NOINPUT)

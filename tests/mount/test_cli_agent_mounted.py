@@ -1,0 +1,92 @@
+"""`oanix agent` with a mounted namespace: jobs of its server, ordered by command and by shell."""
+
+import json
+import os
+import re
+import select
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import TIME_OUT_S, Oanix
+from tests.scheduler.jobs_help import ECHO, SPIN, saying
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def oanix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oanix]:
+    """The command line, with the default namespace mounted."""
+    base = tmp_path_factory.mktemp("agent")
+    for name in ("here", "mnt"):
+        (base / name).mkdir()
+    for name, data in (("hello", saying("hello\n")), ("spin", SPIN), ("echo", ECHO)):
+        (base / "here" / f"{name}.wasm").write_bytes(data)
+    oanix = Oanix(base / "state", base / "here", {
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+    })  # fmt: skip
+    done = oanix("mount", "--daemon", base / "mnt")
+    assert done.returncode == 0, done.stderr
+    found = re.search(rb"process (\d+)", done.stderr)
+    assert found
+    server = os.pidfd_open(int(found[1]))
+    yield oanix
+    oanix("unmount", "--lazy", base / "mnt")
+    assert select.select([server], [], [], TIME_OUT_S)[0]
+    os.close(server)
+
+
+def shell(oanix: Oanix, script: str) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=oanix.here.parent / "mnt",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIME_OUT_S,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_example_of_the_page_works_in_a_shell(oanix: Oanix) -> None:
+    page = (Path(__file__).parents[2] / "docs/man/jobs.md").read_text()
+    [example] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert shell(oanix, example) == "completed 0\nhello\n"
+
+
+def test_a_module_runs_on_the_server_of_its_directory(oanix: Oanix) -> None:
+    done = oanix("agent", "run", "echo.wasm", stdin=b"through the mount\n")
+    assert (done.returncode, done.stdout) == (0, b"through the mount\n"), done.stderr
+
+
+def test_a_detached_job_is_listed_followed_and_killed(oanix: Oanix) -> None:
+    number = oanix("agent", "run", "--detach", "--name", "spins", "spin.wasm").stdout.strip()
+    [found] = json.loads(oanix("agent", "ps", "--json").stdout)
+    assert (found["id"].encode(), found["name"]) == (number, "spins")
+    assert oanix("agent", "kill", number.decode()).returncode == 0
+    assert shell(oanix, f"cat jobs/{number.decode()}/wait") == "cancelled killed KILL\n"
+    assert json.loads(oanix("agent", "ps", "--json").stdout) == []
+    done = oanix("agent", "kill", number.decode())
+    assert (done.returncode, b"has ended" in done.stderr) == (1, True), done.stderr
+
+
+def test_the_output_of_one_is_the_input_of_the_next(oanix: Oanix) -> None:
+    script = """
+        new() { n=$(cat jobs/new); echo "{\\"module\\": \\"/workspace/$1.wasm\\"}" >jobs/$n/spec
+                echo start >jobs/$n/ctl; echo $n; }
+        a=$(new hello); b=$(new echo)
+        cat jobs/$a/stdout >jobs/$b/stdin
+        cat jobs/$b/wait jobs/$b/stdout
+    """
+    assert shell(oanix, script) == "completed 0\nhello\n"
+
+
+def test_errors_reach_the_shell(oanix: Oanix) -> None:
+    script = """
+        n=$(cat jobs/new)
+        echo '{"modul": 1}' >jobs/$n/spec || tail -n 1 dev/errstr
+        echo fly >jobs/$n/ctl || tail -n 1 dev/errstr
+    """
+    said = shell(oanix, script)
+    assert "did you mean 'module'" in said
+    assert "'fly' is no command" in said

@@ -1,0 +1,100 @@
+"""`oanix agent`: modules run from the command line, as jobs or with directories alone."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Oanix
+from tests.scheduler.jobs_help import ECHO, FLOOD, SPIN, saying
+from tests.scheduler.modules import wasm
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def modules(oanix: Oanix) -> Path:
+    for name, data in [
+        ("hello", saying("hello\n")), ("three", saying("no\n", 3)), ("echo", ECHO),
+        ("spin", SPIN), ("flood", FLOOD), ("trap", wasm('(func (export "_start") unreachable)')),
+    ]:  # fmt: skip
+        (oanix.here / f"{name}.wasm").write_bytes(data)
+    return oanix.here
+
+
+@pytest.mark.parametrize("way", [(), ("--dir", ".::/here")], ids=["job", "dir"])
+@pytest.mark.parametrize(
+    ("words", "stdin", "code", "out", "said"),
+    [
+        (["hello.wasm"], b"", 0, b"hello\n", b""),
+        (["three.wasm"], b"", 3, b"no\n", b""),
+        (["echo.wasm"], b"in and out\n", 0, b"in and out\n", b""),
+        (["--limit", "cpu=0.1", "spin.wasm"], b"", 124, b"", b"it ended: cpu"),
+        (["--limit", "wall=100ms", "spin.wasm"], b"", 124, b"", b"it ended: wall"),
+        (["trap.wasm"], b"", os.EX_SOFTWARE, b"", b"it ended: trap unreachable"),
+    ],
+    ids=["hello", "code", "echo", "cpu", "wall", "trap"],
+)
+def test_a_module_runs_to_its_end(
+    oanix: Oanix, modules: Path, way: tuple[str, ...], words: list[str], stdin: bytes, code: int,
+    out: bytes, said: bytes,
+) -> None:  # fmt: skip
+    done = oanix("agent", "run", *way, *words, stdin=stdin)
+    assert (done.returncode, done.stdout) == (code, out), done.stderr
+    assert said in done.stderr
+
+
+def test_output_is_bounded(oanix: Oanix, modules: Path) -> None:
+    done = oanix("agent", "run", "--dir", ".", "--limit", "output=64K", "flood.wasm")
+    assert done.returncode == os.EX_SOFTWARE
+    assert len(done.stdout) <= 65_536
+    assert b"it ended: output" in done.stderr
+
+
+def test_how_it_ended_is_told_as_json(oanix: Oanix, modules: Path) -> None:
+    done = oanix("agent", "run", "--json", "--name", "one", "hello.wasm")
+    first, told = done.stdout.splitlines()
+    found = json.loads(told)
+    assert first == b"hello"
+    assert (found["state"], found["exit"], found["name"]) == ("completed", "0", "one")
+    listed = json.loads(oanix("agent", "ps", "--all", "--json").stdout)
+    assert [one["id"] for one in listed] == [found["id"]]
+    assert oanix("agent", "ps").stdout.count(b"\n") == 1
+    assert oanix("agent", "logs", found["id"]).stdout == b"hello\n"
+    bare = oanix("agent", "run", "--dir", ".", "--json", "three.wasm")
+    assert json.loads(bare.stdout.splitlines()[1])["exit"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "none.wasm"], 2, "does not exist"),
+        (["run", "--env", "X", "hello.wasm"], 2, "NAME=VALUE"),
+        (["run", "--limit", "speed=1", "hello.wasm"], 65, "no limit 'speed'"),
+        (["run", "--dir", "no/such", "hello.wasm"], os.EX_NOINPUT, "is no directory"),
+        (["run", "--dir", ".", "--grant", "/cap/http", "hello.wasm"], 2, "a world of its own"),
+        (["run", "--grant", "/none", "hello.wasm"], 65, "/none"),
+        (["run", "--dir", ".", "hello.txt"], 65, "no WebAssembly module"),
+        (["run", "hello.txt"], os.EX_SOFTWARE, "no WebAssembly module"),
+        (["logs", "99"], os.EX_NOINPUT, "no job 99"),
+        (["kill", "99"], os.EX_NOINPUT, "no job 99"),
+        (["kill", "0"], 2, "0"),
+    ],
+)
+def test_what_cannot_be_done_says_why(
+    oanix: Oanix, modules: Path, words: list[str], code: int, said: str
+) -> None:
+    (modules / "hello.txt").write_text("hello")
+    done = oanix("agent", *words)
+    assert said in done.stderr.decode()
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"internal error" not in done.stderr
+
+
+def test_a_job_of_no_server_cannot_outlive_its_command(oanix: Oanix, modules: Path) -> None:
+    done = oanix("agent", "run", "--detach", "hello.wasm")
+    assert done.returncode == 1
+    assert b"mount it first" in done.stderr
+    assert oanix("agent", "ps", "--all").stdout.count(b"\n") == 1
