@@ -216,6 +216,38 @@ async def test_who_asks_all_relays_to_forget_him_is_forgotten(tmp_path: Path) ->
         assert (await client.put(mine))[2] is False
 
 
+async def test_the_reader_of_a_gift_wrap_deletes_it_and_nobody_else(tmp_path: Path) -> None:
+    wrap = note("sealed", EVE, 1059, NOW - 1, ("p", ANN.pubkey))
+    async with doors(tmp_path) as it:
+        client = await it.on_port()
+        await client.login(ANN)
+        await keep(client, wrap, note("", BOB, 5, NOW, ("e", wrap.id)))
+        asked = {"kinds": [1059]}
+        assert await client.ask("COUNT", "c", asked) == ["COUNT", "c", {"count": 1}]
+        await keep(client, note("", ANN, 5, NOW, ("e", wrap.id)))
+        assert await client.ask("COUNT", "c", asked) == ["COUNT", "c", {"count": 0}]
+        assert (await client.put(wrap))[2] is False
+
+
+async def test_what_was_wrapped_for_who_vanished_does_not_come_back(tmp_path: Path) -> None:
+    wrap, later = (note("sealed", EVE, 1059, at, ("p", ANN.pubkey)) for at in (NOW - 1, NOW + 1))
+    vanish = note("", ANN, 62, NOW, ("relay", "ALL_RELAYS"))
+    async with doors(tmp_path) as it:
+        client = await it.on_port()
+        await keep(client, wrap, vanish)
+        assert (await client.put(wrap))[2] is False
+        await keep(client, later)
+
+
+async def test_a_request_to_vanish_is_not_deleted(tmp_path: Path) -> None:
+    vanish = note("", ANN, 62, NOW, ("relay", "ALL_RELAYS"))
+    async with doors(tmp_path) as it:
+        client = await it.on_port()
+        await keep(client, vanish, note("", ANN, 5, NOW + 1, ("e", vanish.id)))
+        assert (await client.stored("s", {"kinds": [62]}))[0] == [vanish.id]
+        assert (await client.put(note("", ANN, 1, NOW - 1)))[2] is False
+
+
 # Questions ----------------------------------------------------------------------------------------
 
 TAGGED = (("e", "ab" * 32), ("p", BOB.pubkey), ("t", "sea"), ("t", "sun"), ("k", "3036"))

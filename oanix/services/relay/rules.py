@@ -23,6 +23,7 @@ SEARCHED: Final = frozenset(
 
 REPOSTS: Final = frozenset((6, 16))
 DELETION: Final = 5
+GIFT_WRAP: Final = 1_059
 VANISH: Final = 62
 
 

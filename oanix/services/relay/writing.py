@@ -5,8 +5,8 @@
 import logging
 from collections.abc import Sequence
 
-from oanix.lib.nostr import Event, Invalid
-from oanix.services.relay.rules import DELETION, SEARCHED, VANISH, Outcome
+from oanix.lib.nostr import Event, Invalid, encode
+from oanix.services.relay.rules import DELETION, GIFT_WRAP, SEARCHED, VANISH, Outcome
 from oanix.services.relay.searching import words_of
 from oanix.store import Statements, Store
 
@@ -18,6 +18,12 @@ _KNOWN = (
     "SELECT EXISTS (SELECT 1 FROM events WHERE id = ?), "
     "EXISTS (SELECT 1 FROM deleted WHERE id = ? AND pubkey = ?), "
     "EXISTS (SELECT 1 FROM vanished WHERE pubkey = ? AND until >= ?)"
+)
+# Nobody has the key that signed a wrap: its readers delete it, and it vanishes with them (NIP-59).
+_UNWANTED = (
+    "WITH readers AS MATERIALIZED (SELECT unhex(value) AS key FROM json_each(?)) "
+    "SELECT EXISTS (SELECT 1 FROM deleted WHERE id = ? AND pubkey IN (SELECT key FROM readers)), "
+    "EXISTS (SELECT 1 FROM readers JOIN vanished ON pubkey = key WHERE until >= ?)"
 )
 _SEARCHED = f"[{','.join(map(str, sorted(SEARCHED)))}]"
 
@@ -98,6 +104,16 @@ class Writer:
             return Outcome(False, "blocked: its author has deleted this event")
         if found[2]:
             return Outcome(False, "blocked: its author asked to vanish from here")
+        return self._unwanted(event, statements) if event.kind == GIFT_WRAP else None
+
+    def _unwanted(self, event: Event, statements: Statements) -> Outcome | None:
+        readers = encode(event.values("p")).decode()
+        found = statements.row(_UNWANTED, (readers, bytes.fromhex(event.id), event.created_at))
+        assert found is not None
+        if found[0]:
+            return Outcome(False, "blocked: its reader has deleted this gift wrap")
+        if found[1]:
+            return Outcome(False, "blocked: its reader asked to vanish from here")
         return None
 
     def _replace(self, event: Event, address: str) -> Outcome | None:
@@ -136,10 +152,16 @@ class Writer:
                 name = bytes.fromhex(value)
             except ValueError:
                 continue
-            # A deletion of a deletion does nothing (NIP-9).
+            # A deletion of a deletion, or of a request to vanish, does nothing (NIP-9, NIP-62).
             self._store.execute(
-                "DELETE FROM events WHERE id = ? AND pubkey = ? AND kind != ?", name, key, DELETION
-            )
+                "DELETE FROM events WHERE id = ? AND pubkey = ? AND kind NOT IN (?, ?)",
+                name, key, DELETION, VANISH,
+            )  # fmt: skip
+            self._store.execute(
+                "DELETE FROM events WHERE id = ? AND kind = ? AND EXISTS (SELECT 1 FROM tags WHERE "
+                "name = 'p' AND value = ? AND created_at = events.created_at AND seq = events.seq)",
+                name, GIFT_WRAP, event.pubkey,
+            )  # fmt: skip
             self._store.execute("INSERT OR IGNORE INTO deleted VALUES (?, ?)", name, key)
         for address in event.values("a"):
             if address.split(":")[1:2] != [event.pubkey]:
@@ -161,9 +183,9 @@ class Writer:
             key, until, bytes.fromhex(event.id),
         )  # fmt: skip
         self._store.execute(
-            "DELETE FROM events WHERE kind = 1059 AND created_at <= ? AND seq IN "
+            "DELETE FROM events WHERE kind = ? AND created_at <= ? AND seq IN "
             "(SELECT seq FROM tags WHERE name = 'p' AND value = ?)",
-            until, event.pubkey,
+            GIFT_WRAP, until, event.pubkey,
         )  # fmt: skip
         self._store.execute(
             "INSERT INTO vanished VALUES (?, ?) ON CONFLICT (pubkey) "
