@@ -4,8 +4,9 @@ from oanix.scheduler.engine.engine import BadModule, Engine, Linker, Module
 from oanix.scheduler.engine.functions import Exit, Function
 from oanix.scheduler.engine.guest import Ended, Guest, GuestLimits, Used
 from oanix.scheduler.engine.memory import Memory
+from oanix.scheduler.engine.shared import SharedMemories, SharedMemory
 
 __all__ = [
     "BadModule", "Ended", "Engine", "Exit", "Function", "Guest", "GuestLimits", "Linker",
-    "Memory", "Module", "Used",
+    "Memory", "Module", "SharedMemories", "SharedMemory", "Used",
 ]  # fmt: skip

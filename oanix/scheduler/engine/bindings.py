@@ -38,9 +38,6 @@ ASYNC: Final = CFUNCTYPE(
 CONTINUE: Final = CFUNCTYPE(c_bool, c_void_p)
 """env: whether the results are there."""
 
-NEVER: Final = CFUNCTYPE(None, c_void_p)(0)
-"""No finalizer."""
-
 
 def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     known = getattr(_bindings, f"_{name}", None)
@@ -74,10 +71,19 @@ memory_data = _function("wasmtime_memory_data", P, P, P)
 memory_data_size = _function("wasmtime_memory_data_size", c_size_t, P, P)
 trap_new = _function("wasmtime_trap_new", P, c_char_p, c_size_t)
 get_fuel = _function("wasmtime_context_get_fuel", P, P, P)
+error_new = _function("wasmtime_error_new", P, c_char_p)
+use_memory_creator = _function("wasmtime_config_host_memory_creator_set", None, P, P)
+use_copied_images = _function("wasmtime_config_memory_init_cow_set", None, P, c_bool)
 
 Extern: Final[Any] = _bindings.wasmtime_extern_t
 Instance: Final[Any] = _bindings.wasmtime_instance_t
 Value: Final[Any] = _bindings.wasmtime_val_t
+MemoryCreator: Final[Any] = _bindings.wasmtime_memory_creator
+LinearMemory: Final[Any] = _bindings.wasmtime_linear_memory
+NEW_MEMORY: Final[Any] = _bindings.wasmtime_new_memory_callback_t
+GET_MEMORY: Final[Any] = _bindings.wasmtime_memory_get_callback_t
+GROW_MEMORY: Final[Any] = _bindings.wasmtime_memory_grow_callback_t
+FINALIZER: Final = CFUNCTYPE(None, c_void_p)
 FUNCTION: Final[int] = int(_ffi.WASMTIME_EXTERN_FUNC.value)
 MEMORY: Final[int] = int(_ffi.WASMTIME_EXTERN_MEMORY.value)
 

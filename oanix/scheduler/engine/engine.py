@@ -20,6 +20,7 @@ from attrs import field, frozen
 from oanix.errors import fault
 from oanix.scheduler.engine import bindings
 from oanix.scheduler.engine.functions import Function
+from oanix.scheduler.engine.shared import SharedMemories
 
 if TYPE_CHECKING:
     from oanix.scheduler.engine.guest import Guest
@@ -63,19 +64,27 @@ class Module:
 
 
 class Engine:
-    """Compiles and runs modules. fuel: whether what they do is counted; that costs a tenth."""
+    """Compiles and runs modules.
 
-    def __init__(self, *, fuel: bool = False) -> None:
+    fuel: whether what they do is counted; that costs a tenth. memories: where guests have their
+    memory when another process is to see it.
+    """
+
+    def __init__(self, *, fuel: bool = False, memories: SharedMemories | None = None) -> None:
         config = wasmtime.Config()
         config.epoch_interruption = True
         config.wasm_exceptions = True
         config.consume_fuel = fuel
         config.max_wasm_stack = STACK_BYTES
+        if memories is not None:
+            memories.install(config)
+        self._memories = memories
         self.fuel = fuel
         self.inner = wasmtime.Engine(config)
         self.current: Guest | None = None
         """The guest that runs now: whose functions are called."""
-        self._settings = f"{bindings.VERSION} fuel={fuel} stack={STACK_BYTES}"
+        shared = memories is not None
+        self._settings = f"{bindings.VERSION} fuel={fuel} stack={STACK_BYTES} shared={shared}"
         self._compiling = trio.CapacityLimiter(1)
         self._ticker = _Ticker(self.inner)
 

@@ -1,0 +1,276 @@
+"""Worker: runs guests for a server, and hands each of their calls to it.
+
+    python -m oanix.scheduler.workers DESCRIPTOR
+
+The descriptor is one end of a Unix socket of packets; the worker ends with the other end. It opens
+what the server names (compiled modules, and the bytes that they come from), and nothing else.
+"""
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections import OrderedDict
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from oanix.bell import Bell
+from oanix.scheduler.engine import (
+    BadModule,
+    Ended,
+    Engine,
+    Function,
+    Guest,
+    GuestLimits,
+    Linker,
+    Module,
+    SharedMemories,
+    SharedMemory,
+)
+from oanix.scheduler.workers import wire
+
+LOADED: Final = 32
+"""Modules that stay in memory."""
+
+TELL_S: Final = 0.25
+"""How often it says what its guests have used."""
+
+DATA_BYTES: Final = 8 << 30
+FILES: Final = 4_096
+
+
+class _HostEnded(Exception):
+    """The host has ended a guest, and knows why."""
+
+
+class _Seat:
+    """What a worker keeps of a guest. call: wakes it when its call is answered."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.answer: int | None = None
+        self.ended = False
+        self.asked: list[dict[str, Any]] = []
+        self.finished = False
+        self.bell = Bell()
+        self.scope = trio.CancelScope()
+        self.guest: Guest | None = None
+        self.paused = False
+
+    async def answered(self) -> int:
+        """Wait for the answer of the host. Raises _HostEnded."""
+        while self.answer is None and not self.ended:
+            await self.bell.wait()
+        answer, self.answer = self.answer, None
+        if answer is None:
+            raise _HostEnded
+        return answer
+
+
+class Worker:
+    """The guests of one process."""
+
+    def __init__(self, end: wire.Wire, imports: list[tuple[str, str, str, bool]]) -> None:
+        """Make it. imports: module, name, parameters and result of what the host offers."""
+        self._wire = end
+        self._imports = imports
+        self._memories = SharedMemories(self._share)
+        self._linkers: dict[bool, Linker] = {}
+        self._loaded: OrderedDict[tuple[str, bool], Module] = OrderedDict()
+        self._loading = trio.Lock()
+        self._seats: dict[int, _Seat] = {}
+        self._taken = Bell()
+
+    async def run(self) -> None:
+        """Serve until the server has gone."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wire.flush)
+            nursery.start_soon(self._tell)
+            while True:
+                data, _ = await self._wire.get()
+                if not data:
+                    # What compiles in a thread cannot be cancelled.
+                    os._exit(0)
+                self._hear(data, nursery)
+
+    def _hear(self, data: bytes, nursery: trio.Nursery) -> None:
+        letter, number = wire.HEAD.unpack_from(data)
+        if letter == b"R":
+            seat = self._seats[number] = _Seat(number)
+            nursery.start_soon(self._seated, seat, wire.saying(data))
+            self._taken.ring()
+            return
+        found = self._seats.get(number)
+        if found is None:
+            # It has ended, and the server does not know yet.
+            return
+        if letter == b"A":
+            (found.answer,) = wire.words_of(data)
+        elif letter == b"C":
+            found.asked.append(wire.saying(data))
+        elif letter == b"X":
+            found.ended = True
+        elif letter == b"F":
+            found.finished = True
+        elif letter == b"K":
+            found.scope.cancel()
+        elif letter in (b"P", b"G"):
+            found.paused = letter == b"P"
+            if found.guest is not None:
+                found.guest.pause(found.paused)
+        found.bell.ring()
+
+    # Guests --------------------------------------------------------------------------------------
+
+    async def _seated(self, seat: _Seat, order: dict[str, Any]) -> None:
+        told: dict[str, Any] = {"trap": "", "limit": ""}
+        try:
+            with seat.scope:
+                told = await self._ran(seat, order)
+        except _HostEnded:
+            told = self._used(seat)
+        except BadModule as error:
+            told = {"bad": error.strerror}
+        except Exception as error:
+            # Whatever it is, it is this guest's, and the others go on.
+            told = {"bad": f"the worker failed: {error!r}"[:500]}
+            sys.stderr.write("".join(traceback.format_exception(error))[-4_000:])
+        finally:
+            del self._seats[seat.number]
+            self._wire.put(wire.said(b"E", seat.number, told))
+
+    async def _ran(self, seat: _Seat, order: dict[str, Any]) -> dict[str, Any]:
+        limits = GuestLimits(**order["limits"])
+        counted = limits.fuel is not None
+        linker = self._linkers.get(counted)
+        if linker is None:
+            engine = Engine(fuel=counted, memories=self._memories)
+            linker = self._linkers[counted] = Linker(engine, self._functions())
+        module = await self._module(linker.engine, order)
+        with Guest(linker, module, seat, limits) as guest:
+            seat.guest = guest
+            guest.pause(seat.paused)
+            self._wire.put(wire.numbers(b"L", seat.number))
+            try:
+                ended = await guest.run(order["entry"] or self._asked)
+            except _HostEnded:
+                return self._used(seat)
+            return {**self._used(seat), **_told(ended)}
+
+    async def _asked(self, guest: Guest) -> int:
+        """Call what the host asks for, until it says that this was all."""
+        seat: _Seat = guest.state
+        self._wire.put(wire.numbers(b"V", seat.number, 0))
+        while not seat.finished:
+            if not seat.asked:
+                await seat.bell.wait()
+                continue
+            asked = seat.asked.pop(0)
+            value = await guest.call(asked["name"], *asked["numbers"])
+            self._wire.put(wire.numbers(b"V", seat.number, value))
+        return 0
+
+    async def _module(self, engine: Engine, order: dict[str, Any]) -> Module:
+        key = (order["digest"], engine.fuel)
+        async with self._loading:
+            found = self._loaded.get(key)
+            if found is None:
+                data = await trio.to_thread.run_sync(_read, order["path"], order["digest"])
+                found = await engine.load(data, Path(order["compiled"]))
+                self._loaded[key] = found
+                while len(self._loaded) > LOADED:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(key)
+            return found
+
+    def _functions(self) -> list[Function]:
+        return [
+            Function(module, name, params, result=result, call=self._calling(number), waits=True)
+            for number, (module, name, params, result) in enumerate(self._imports)
+        ]
+
+    def _calling(self, number: int) -> Any:
+        put = self._wire.put
+
+        def call(guest: Guest, *arguments: int) -> Awaitable[int]:
+            seat: _Seat = guest.state
+            put(wire.numbers(b"F", seat.number, number, guest.cpu_ns, *arguments))
+            return seat.answered()
+
+        return call
+
+    def _share(self, memory: SharedMemory) -> None:
+        current = [
+            linker.engine.current for linker in self._linkers.values() if linker.engine.current
+        ]
+        (guest,) = current
+        self._wire.put(wire.numbers(b"M", guest.state.number), memory.descriptor)
+
+    # What they use -------------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        while True:
+            while not self._seats:
+                await self._taken.wait()
+            # This also says that the worker lives.
+            for seat in list(self._seats.values()):
+                used = self._used(seat)
+                words = used["cpu_ns"], used["fuel"] or 0
+                self._wire.put(wire.numbers(b"U", seat.number, *words))
+            await trio.sleep(TELL_S)
+
+    def _used(self, seat: _Seat) -> dict[str, Any]:
+        guest = seat.guest
+        if guest is None:
+            return {"cpu_ns": 0, "fuel": None}
+        return {"cpu_ns": guest.cpu_ns, "fuel": guest.used.fuel}
+
+
+def _told(ended: Ended) -> dict[str, Any]:
+    return {"trap": ended.trap, "limit": ended.limit, "backtrace": ended.backtrace[:8_000]}
+
+
+def _read(path: str, digest: str) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise BadModule(f"what is kept as sha256:{digest[:12]}… is something else")
+    return data
+
+
+def _confine() -> None:
+    """Give up what guests need not have, should one ever run code of its own here."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in ((resource.RLIMIT_DATA, DATA_BYTES), (resource.RLIMIT_NOFILE, FILES)):
+        hard = resource.getrlimit(kind)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (least, least))
+    # A terminal's Ctrl-C is the server's matter.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+async def _main(end: socket.socket) -> None:
+    line = wire.Wire(end)
+    data, _ = await line.get()
+    if not data:
+        return
+    hello = wire.saying(data)
+    await Worker(line, [tuple(one) for one in hello["imports"]]).run()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
+        sys.exit(os.EX_USAGE)
+    _confine()
+    try:
+        trio.run(_main, socket.socket(fileno=int(sys.argv[1])))
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
