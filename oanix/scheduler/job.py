@@ -73,6 +73,8 @@ class Job:
     """Tells what it has used so far, while it runs."""
     pause: Callable[[bool], None] | None = None
     """Has it stand still or go on, while it runs."""
+    process: int | None = None
+    """The process in which it runs, while it does: a worker, or the server."""
     scope: trio.CancelScope | None = None
     killed: str = ""
     """By what it was asked to end."""
@@ -97,6 +99,7 @@ class Job:
             "tries": self.tries,
             "exit": "-" if self.exit is None else self.exit,
             "stopped": "yes" if self.stopped else "no",
+            "process": "-" if self.process is None else self.process,
         }
         for name in ("created", "ordered", "started", "ended"):
             at = getattr(self, name)

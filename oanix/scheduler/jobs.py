@@ -89,7 +89,7 @@ class JobsFs(TableService):
         self.inner = Namespace()
         """What the server itself sees of jobs and logs."""
         self.scheduler = Scheduler(
-            Queue(folder / "jobs.db"), lambda: _runner(folder, root, self.inner, logs),
+            Queue(folder / "jobs.db"), lambda: _runner(folder, root, self.inner, logs, serves),
             room=room, serves=serves, now=lambda: clock() / 1e9,
         )  # fmt: skip
         self._nursery: trio.Nursery | None = None
@@ -145,12 +145,12 @@ _OWNER = Caller(door="jobs")
 
 
 def _runner(
-    folder: Path, root: Callable[[], Namespace], inner: Namespace, logs: "LogsFs"
+    folder: Path, root: Callable[[], Namespace], inner: Namespace, logs: "LogsFs", serves: bool
 ) -> Runner:
     # wasmtime takes long to load, and most commands run no job.
     from oanix.scheduler.runner import WasiRunner
 
-    return WasiRunner(folder, root, inner, logs.open_run)
+    return WasiRunner(folder, root, inner, logs.open_run, shares=serves)
 
 
 class _JobGuard:

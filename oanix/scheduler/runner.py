@@ -1,4 +1,4 @@
-"""Runner: runs a job as a WASI guest within this process."""
+"""Runner: runs a job as a WASI guest, in a worker or in this process."""
 
 import errno
 import json
@@ -15,19 +15,22 @@ from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.recipe import parse
-from oanix.scheduler.engine import Ended, Engine, Guest, GuestLimits, Linker, Used
+from oanix.scheduler.engine import Ended, Guest, GuestLimits, Used
+from oanix.scheduler.inside import Inside
 from oanix.scheduler.job import Job
 from oanix.scheduler.limits import Limits
-from oanix.scheduler.modules import Modules
+from oanix.scheduler.modules import Modules, Stored
 from oanix.scheduler.pipe import PipeReader
 from oanix.scheduler.scheduler import Ending
 from oanix.scheduler.stdio import Given, Kept
 from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
+from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest
 from oanix.scheduler.worlds import default_recipe, hidden_in, world
 
 if TYPE_CHECKING:
     from oanix.node import Handle
 
+NOTHING = Used(wall=0.0, cpu=0.0, memory=0, fuel=None)
 LAST_S = 2.0
 """How long the end of a job may take to be written down."""
 
@@ -37,20 +40,25 @@ class WasiRunner:
 
     def __init__(
         self, folder: Path, root: Callable[[], Namespace], inner: Namespace,
-        open_run: Callable[[str], object],
+        open_run: Callable[[str], object], *, shares: bool,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where modules are kept; root: the namespace of the owner; inner: one that shows
-        `/jobs` and `/logs` as the server sees them; open_run: makes the folder of a run's logs.
+        `/jobs` and `/logs` as the server sees them; open_run: makes the folder of a run's logs;
+        shares: whether this process has more to do than one job, so that jobs run in others.
         """
         self._open_run = open_run
         self._root = root
         self._inner = inner
-        self._engines = {False: Engine()}
-        self._linkers: dict[bool, Linker] = {}
-        self._modules: dict[bool, Modules] = {}
-        self._folder = folder
+        self._modules = Modules(folder)
+        self._inside = Inside(functions)
+        self._workers = Pool(functions()) if shares else None
+
+    async def serve(self) -> None:
+        """Have workers, for as long as it is not cancelled."""
+        if self._workers is not None:
+            await self._workers.serve()
 
     def check(self, job: Job) -> None:
         """Refuse what cannot be run as ordered. Raises OSError."""
@@ -78,9 +86,7 @@ class WasiRunner:
         """Run a job once, to its end."""
         home, caller = self._home(job), caller_of(job)
         limits = Limits.parse(job.spec.limits)
-        counted = limits.fuel is not None
-        linker, modules = self._tools(counted)
-        module = await modules.find(job.spec.module, Client(home, caller))
+        module = await self._modules.find(job.spec.module, Client(home, caller))
         self._open_run(str(job.id))
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")
@@ -99,30 +105,38 @@ class WasiRunner:
             process.preopen(space.root, "/")
             await self._note(job, "started", module=job.spec.module, digest=module.digest,
                              hidden=_hidden(space, caller))  # fmt: skip
-            with Guest(linker, module, process, guest_limits(limits)) as guest:
-                process.cpu_ns = lambda: guest.cpu_ns
-                job.live = lambda: usage(limits, guest.used, process)
-                job.pause = guest.pause
-                guest.pause(job.stopped)
-                try:
-                    ending = _ending(await guest.run(), limits, process)
-                except OverLimit as over:
-                    ending = Ending(reason=over.limit, usage=usage(limits, guest.used, process))
-                finally:
-                    job.usage = usage(limits, guest.used, process)
-            return ending
+            return await self._guest(job, module, process, limits)
         finally:
-            job.live = job.pause = job.namespace = None
+            job.live = job.pause = job.namespace = job.process = None
             process.close()
             with trio.move_on_after(LAST_S, shield=True):
                 await self._note(job, "ended", usage=job.usage)
 
-    def _tools(self, counted: bool) -> tuple[Linker, Modules]:
-        if counted not in self._linkers:
-            engine = self._engines.setdefault(counted, Engine(fuel=counted))
-            self._linkers[counted] = Linker(engine, functions())
-            self._modules[counted] = Modules(self._folder, engine)
-        return self._linkers[counted], self._modules[counted]
+    async def _guest(self, job: Job, module: Stored, process: Process, limits: Limits) -> Ending:
+        """Run the module of a job to its end."""
+        found: list[Guest | WorkerGuest] = []
+
+        def used() -> dict[str, Any]:
+            return usage(limits, found[0].used if found else NOTHING, process)
+
+        def begun(guest: Guest | WorkerGuest) -> None:
+            found.append(guest)
+            process.cpu_ns = lambda: guest.cpu_ns
+            job.live, job.pause, job.process = used, guest.pause, guest.process
+            guest.pause(job.stopped)
+
+        inside = self._workers is None or job.spec.worker is False
+        place = self._inside if inside or self._workers is None else self._workers
+        try:
+            return _ending(
+                await place.run(module, process, guest_limits(limits), begun=begun), limits, process
+            )
+        except OverLimit as over:
+            return Ending(reason=over.limit, usage=used())
+        except WorkerDied:
+            return Ending(reason="crashed", usage=used())
+        finally:
+            job.usage = used()
 
     async def _standard(self, job: Job, caller: Caller) -> list[OpenFile | None]:
         """Open its standard input, output and error."""

@@ -58,6 +58,9 @@ class Runner(Protocol):
     def check(self, job: Job) -> None:
         """Refuse what cannot be run as ordered. Raises OSError."""
 
+    async def serve(self) -> None:
+        """Do what goes on beside the jobs, for as long as it is not cancelled."""
+
     async def run(self, job: Job) -> Ending:
         """Run a job once, to its end; cancelled, it is ended within 250 ms.
 
@@ -98,12 +101,15 @@ class Scheduler:
         self._running: Counter[str] = Counter()
         self._work = Bell()
         self._nursery: trio.Nursery | None = None
+        self._beside: trio.Nursery | None = None
 
     @property
     def runner(self) -> Runner:
         """What runs the jobs."""
         if self._runner is None:
             self._runner = self._make_runner()
+            if self._beside is not None:
+                self._beside.start_soon(self._runner.serve)
         return self._runner
 
     # Life ----------------------------------------------------------------------------------------
@@ -114,6 +120,7 @@ class Scheduler:
         self._recover()
         try:
             async with trio.open_nursery() as nursery:
+                self._beside = nursery
                 nursery.start_soon(self.queue.run)
                 try:
                     async with trio.open_nursery() as self._nursery:
@@ -126,7 +133,7 @@ class Scheduler:
                         finally:
                             self._nursery.cancel_scope.cancel()
                 finally:
-                    self._nursery = None
+                    self._nursery = self._beside = None
                     nursery.cancel_scope.cancel()
         finally:
             self.queue.close()

@@ -47,7 +47,8 @@ class Spec:
     before; kind: an installed agent in place of a module. namespace: the recipe of its world; None
     has the default, and grant adds paths to that. priority: higher goes first. timeout: seconds
     from its start to its end, retries included. after: jobs that must have completed. stdin: a
-    text; None waits for what is written into the file.
+    text; None waits for what is written into the file. worker: False has it run in the server,
+    where a small module that is trusted starts at once.
     """
 
     module: str = ""
@@ -63,6 +64,7 @@ class Spec:
     timeout: float | None = None
     after: tuple[int, ...] = ()
     name: str = ""
+    worker: bool | None = None
     input: Any = None
     """What the job finds as `input` in `/task/spec.json`."""
 
@@ -215,6 +217,12 @@ def _after(value: object) -> tuple[int, ...]:
     return tuple(dict.fromkeys(_whole(one, 1, 1 << 53) for one in value))
 
 
+def _flag(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise fault(errno.EINVAL, "this is true or false")
+    return value
+
+
 def _name(value: object) -> str:
     text = _text(value)
     if len(text) > 200 or not text.isprintable():
@@ -226,5 +234,5 @@ _READERS: Final[dict[str, Callable[[object], object]]] = {
     "module": _module, "kind": _kind, "args": _args, "env": _env, "stdin": _optional_text,
     "namespace": _recipe, "grant": _grant, "limits": _limits, "priority": _priority,
     "retry": _retry, "timeout": _timeout, "after": _after, "name": _name,
-    "input": lambda value: value,
+    "worker": _flag, "input": lambda value: value,
 }  # fmt: skip

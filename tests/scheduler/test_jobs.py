@@ -340,3 +340,33 @@ async def test_after_a_kill_nothing_is_lost_and_nothing_runs_twice(tmp_path: Pat
         await here.tell(draft, "start")
         assert await here.wait(draft) == "completed 0"
         assert await here.text(once, "stdout") == ""
+
+
+async def test_a_worker_that_dies_costs_its_own_jobs_which_say_so(here: Jobs) -> None:
+    number = await here.start("spin", limits={"cpu": 20, "wall": 20})
+    await here.reached(number, "running")
+    await here.until(number, "process", str.isdigit)
+    worker = int(await here.fact(number, "process"))
+    assert worker != os.getpid()
+    os.kill(worker, signal.SIGKILL)
+    assert await here.wait(number) == "failed crashed"
+    assert await here.run("hello") == "completed 0"
+
+
+async def test_a_job_whose_worker_died_is_tried_again_where_its_order_says_so(here: Jobs) -> None:
+    retry = {"times": 1, "on": ["crashed"], "delay": 0.01}
+    number = await here.start("echo", retry=retry)
+    await here.until(number, "process", str.isdigit)
+    os.kill(int(await here.fact(number, "process")), signal.SIGKILL)
+    await here.until(number, "tries", lambda said: said == "2")
+    await here.client.write(f"/jobs/{number}/stdin", "again\n", create=False)
+    assert await here.wait(number) == "completed 0"
+    assert await here.text(number, "stdout") == "again\n"
+
+
+async def test_a_trusted_module_may_run_in_the_server(here: Jobs) -> None:
+    number = await here.start("spin", worker=False, limits={"wall": 5})
+    await here.until(number, "process", str.isdigit)
+    assert int(await here.fact(number, "process")) == os.getpid()
+    await here.tell(number, "kill")
+    assert await here.wait(number) == "cancelled killed KILL"

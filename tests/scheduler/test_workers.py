@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import trio
 import trio.testing
 
 from oanix.scheduler.engine import BadModule, Ended, Exit, Function, GuestLimits
-from oanix.scheduler.workers import Order, Pool, WorkerDied, WorkerGuest
+from oanix.scheduler.modules import Modules
+from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest
 from tests.scheduler.modules import wasm
 
 pytestmark = pytest.mark.slow
@@ -28,20 +28,14 @@ class Workers:
         self.folder = folder
         self.pool = pool
 
-    def order(self, data: bytes) -> Order:
-        """Keep a module as a server does."""
-        digest = sha256(data).hexdigest()
-        path = self.folder / digest
-        path.write_bytes(data)
-        return Order(digest=digest, path=path, compiled=self.folder / "compiled")
-
     async def run(
         self, text: str, state: object = None, limits: GuestLimits | None = None, **more: Any
     ) -> Ended:
         """Run a module from its text to its end."""
         data = text if isinstance(text, bytes) else wasm(text)
         with trio.fail_after(20):
-            return await self.pool.run(self.order(data), state, limits or GuestLimits(), **more)
+            kept = await Modules(self.folder).keep(data)
+            return await self.pool.run(kept, state, limits or GuestLimits(), **more)
 
 
 @asynccontextmanager
@@ -60,10 +54,7 @@ def host(name: str, params: str, call: Call, *, result: bool = True) -> Function
 
 
 def importing(name: str, params: str, body: str, result: str = "(result i32)") -> str:
-    return (
-        f'(import "host" "{name}" (func $f {params} {result})) '
-        f' (func (export "_start") {body})'
-    )
+    return f'(import "host" "{name}" (func $f {params} {result}))  (func (export "_start") {body})'
 
 
 async def test_a_call_is_served_here_on_the_memory_of_the_guest(tmp_path: Path) -> None:
@@ -123,7 +114,8 @@ async def test_many_guests_wait_at_a_time_and_each_gets_its_own(tmp_path: Path) 
         return meet(guest)
 
     text = (
-        '(import "host" "meet" (func $f (result i32))) (import "host" "bye" (func $bye (param i32)))'
+        '(import "host" "meet" (func $f (result i32)))'
+        '(import "host" "bye" (func $bye (param i32)))'
         '(func (export "_start") (call $bye (call $f)))'
     )
     codes: list[int | None] = [None] * 20
@@ -210,7 +202,7 @@ async def test_a_guest_can_be_called_by_its_host(tmp_path: Path) -> None:
 
     text = (
         '(func (export "add") (param i32) (result i32)'
-        " (i32.add (local.get 0) (i32.load (i32.const 0)))) (func (export \"trap\") unreachable)"
+        ' (i32.add (local.get 0) (i32.load (i32.const 0)))) (func (export "trap") unreachable)'
     )
     async with workers(tmp_path) as there:
         assert (await there.run(text, entry=twice)).code == 42
@@ -220,7 +212,14 @@ async def test_a_guest_can_be_called_by_its_host(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", ["(loop $l (br $l))", "(drop (call $f))"])
 async def test_a_guest_is_cancelled_wherever_it_is(tmp_path: Path, body: str) -> None:
-    async with workers(tmp_path, host("f", "", lambda guest: trio.sleep_forever())) as there:
+    async def waiting() -> int:
+        await trio.sleep_forever()
+        return 0
+
+    def never(guest: WorkerGuest) -> Awaitable[int]:
+        return waiting()
+
+    async with workers(tmp_path, host("f", "", never)) as there:
         await there.run('(func (export "_start"))')
         begun = trio.Event()
         with trio.fail_after(2), trio.CancelScope() as scope:
@@ -295,6 +294,6 @@ async def test_workers_leave_nothing_behind(tmp_path: Path) -> None:
             await there.run('(func (export "_start"))')
         pids = there.pool.processes
     assert pids
-    for pid in pids:
-        assert not os.path.exists(f"/proc/{pid}")
+    living = set(map(int, filter(str.isdigit, os.listdir("/proc"))))
+    assert not living & set(pids)
     assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import time
 from ctypes import c_void_p
 from typing import TYPE_CHECKING, Any, Final
@@ -67,6 +68,8 @@ class Guest:
     def __init__(self, linker: Linker, module: Module, state: Any, limits: GuestLimits) -> None:
         """Make it; nothing of it runs yet. Raises BadModule."""
         self.state = state
+        self.process = os.getpid()
+        """Where it runs."""
         self.failure: BaseException | None = None
         self.waiting: Awaitable[int] | None = None
         self.results = 0

@@ -7,14 +7,12 @@ what the server names (compiled modules, and the bytes that they come from), and
 """
 
 import errno
-import hashlib
 import os
 import resource
 import signal
 import socket
 import sys
 import traceback
-from collections import OrderedDict
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +28,7 @@ from oanix.scheduler.engine import (
     Guest,
     GuestLimits,
     Linker,
-    Module,
+    Loaded,
     SharedMemories,
     SharedMemory,
 )
@@ -82,9 +80,7 @@ class Worker:
         self._wire = end
         self._imports = imports
         self._memories = SharedMemories(self._share)
-        self._linkers: dict[bool, Linker] = {}
-        self._loaded: OrderedDict[tuple[str, bool], Module] = OrderedDict()
-        self._loading = trio.Lock()
+        self._engines: dict[bool, tuple[Linker, Loaded]] = {}
         self._seats: dict[int, _Seat] = {}
         self._taken = Bell()
 
@@ -148,12 +144,8 @@ class Worker:
 
     async def _ran(self, seat: _Seat, order: dict[str, Any]) -> dict[str, Any]:
         limits = GuestLimits(**order["limits"])
-        counted = limits.fuel is not None
-        linker = self._linkers.get(counted)
-        if linker is None:
-            engine = Engine(fuel=counted, memories=self._memories)
-            linker = self._linkers[counted] = Linker(engine, self._functions())
-        module = await self._module(linker.engine, order)
+        linker, loaded = self._tools(limits.fuel is not None)
+        module = await loaded.get(order["digest"], Path(order["path"]), Path(order["compiled"]))
         with Guest(linker, module, seat, limits) as guest:
             seat.guest = guest
             guest.pause(seat.paused)
@@ -177,18 +169,11 @@ class Worker:
             self._wire.put(wire.numbers(b"V", seat.number, value))
         return 0
 
-    async def _module(self, engine: Engine, order: dict[str, Any]) -> Module:
-        key = (order["digest"], engine.fuel)
-        async with self._loading:
-            found = self._loaded.get(key)
-            if found is None:
-                data = await trio.to_thread.run_sync(_read, order["path"], order["digest"])
-                found = await engine.load(data, Path(order["compiled"]))
-                self._loaded[key] = found
-                while len(self._loaded) > LOADED:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(key)
-            return found
+    def _tools(self, counted: bool) -> tuple[Linker, Loaded]:
+        if counted not in self._engines:
+            engine = Engine(fuel=counted, memories=self._memories)
+            self._engines[counted] = Linker(engine, self._functions()), Loaded(engine)
+        return self._engines[counted]
 
     def _functions(self) -> list[Function]:
         return [
@@ -207,10 +192,9 @@ class Worker:
         return call
 
     def _share(self, memory: SharedMemory) -> None:
-        current = [
-            linker.engine.current for linker in self._linkers.values() if linker.engine.current
-        ]
-        (guest,) = current
+        # It is made while its guest runs; no other guest does.
+        running = [loaded.engine.current for _, loaded in self._engines.values()]
+        (guest,) = (guest for guest in running if guest is not None)
         self._wire.put(wire.numbers(b"M", guest.state.number), memory.descriptor)
 
     # What they use -------------------------------------------------------------------------------
@@ -235,14 +219,6 @@ class Worker:
 
 def _told(ended: Ended) -> dict[str, Any]:
     return {"trap": ended.trap, "limit": ended.limit, "backtrace": ended.backtrace[:8_000]}
-
-
-def _read(path: str, digest: str) -> bytes:
-    with open(path, "rb") as file:
-        data = file.read()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise BadModule(f"what is kept as sha256:{digest[:12]}… is something else")
-    return data
 
 
 def _confine() -> None:

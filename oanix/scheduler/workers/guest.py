@@ -33,14 +33,15 @@ class WorkerDied(Exception):
 class WorkerGuest:
     """One instance in a worker, with the same face as `engine.Guest`.
 
-    put sends a message to the worker; kill ends it.
+    put sends a message to the worker; kill ends it; process is its number.
     """
 
     def __init__(
         self, number: int, functions: Sequence[Function], state: Any, limits: GuestLimits, *,
-        put: Callable[[bytes], None], kill: Callable[[], None],
+        put: Callable[[bytes], None], kill: Callable[[], None], process: int,
     ) -> None:  # fmt: skip
         self.state = state
+        self.process = process
         self.number = number
         self.memory = Memory(self._fresh)
         self._functions = functions

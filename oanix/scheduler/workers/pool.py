@@ -7,17 +7,17 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from struct import error as StructError
 from typing import Any, Final
 
 import trio
-from attrs import asdict, frozen
+from attrs import asdict
 
 from oanix.bell import Bell
 from oanix.scheduler.engine import Ended, Function, GuestLimits
+from oanix.scheduler.modules import Stored
 from oanix.scheduler.workers import wire
-from oanix.scheduler.workers.guest import WorkerDied, WorkerGuest
+from oanix.scheduler.workers.guest import WorkerGuest
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,6 @@ IDLE_S: Final = 60.0
 
 OVERDUE_S: Final = 1.0
 """A worker that lets a guest run for so much longer than it may is ended."""
-
-
-@frozen(kw_only=True)
-class Order:
-    """Which module a guest is of: where its bytes and what was compiled of them are kept."""
-
-    digest: str
-    path: Path
-    compiled: Path
 
 
 class _Worker:
@@ -193,7 +184,7 @@ class Pool:
                 raise self._failed.with_traceback(None)
 
     async def run(
-        self, order: Order, state: Any, limits: GuestLimits,
+        self, kept: Stored, state: Any, limits: GuestLimits,
         entry: "str | Callable[[WorkerGuest], Awaitable[int]]" = "_start",
         begun: Callable[[WorkerGuest], None] = lambda guest: None,
     ) -> Ended:  # fmt: skip
@@ -206,19 +197,20 @@ class Pool:
         self._last += 1
         guest = WorkerGuest(
             self._last, self._functions, state, limits, put=worker.wire.put, kill=worker.kill,
+            process=worker.process.pid,
         )  # fmt: skip
         worker.take(guest)
         try:
             begun(guest)
-            return await guest.run(_written(order, limits), entry)
+            return await guest.run(_written(kept, limits), entry)
         finally:
             del worker.guests[guest.number]
             guest.close()
 
 
-def _written(order: Order, limits: GuestLimits) -> dict[str, Any]:
+def _written(kept: Stored, limits: GuestLimits) -> dict[str, Any]:
     return {
-        "digest": order.digest, "path": str(order.path), "compiled": str(order.compiled),
+        "digest": kept.digest, "path": str(kept.path), "compiled": str(kept.compiled),
         "limits": asdict(limits),
     }  # fmt: skip
 
@@ -229,6 +221,3 @@ def _spawned(command: list[str], descriptor: int) -> "subprocess.Popen[bytes]":
         command, stdin=subprocess.DEVNULL, pass_fds=(descriptor,), cwd="/",
         start_new_session=True,
     )  # fmt: skip
-
-
-__all__ = ["Order", "Pool", "WorkerDied"]

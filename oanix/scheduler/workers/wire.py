@@ -6,7 +6,7 @@ A message is a letter, the number of a guest, and what that letter has: numbers 
                     C call an export (JSON)    F these were all    X the host ends it
                     K kill    P pause    G go on
     to the server   L loaded    M its memory (a descriptor)    F call of the host
-                    V value of an export, first of none    U what it has used so far    E ended (JSON)
+                    V value of an export, first of none    U what it has used    E ended (JSON)
 
 A worker serves many guests, and a guest has one call under way, so no message waits for another.
 """

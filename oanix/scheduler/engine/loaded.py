@@ -1,0 +1,44 @@
+"""Loaded: the modules that an engine has in memory, so that a guest of one starts at once."""
+
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from oanix.scheduler.engine.engine import BadModule, Engine, Module
+
+MOST: Final = 32
+"""Modules that stay in memory; those that were not used the longest go."""
+
+
+class Loaded:
+    """The modules of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._modules: OrderedDict[str, Module] = OrderedDict()
+        self._loading = trio.Lock()
+
+    async def get(self, digest: str, path: Path, compiled: Path) -> Module:
+        """Give a module. path: its bytes; compiled: the folder for what is made of them.
+
+        Raises BadModule, also for bytes that are not those of the hash; OSError as `Engine.load`.
+        """
+        found = self._modules.get(digest)
+        if found is None:
+            # Whoever waits for the same module finds it loaded.
+            async with self._loading:
+                found = self._modules.get(digest) or await self._load(digest, path, compiled)
+        self._modules[digest] = found
+        self._modules.move_to_end(digest)
+        while len(self._modules) > MOST:
+            self._modules.popitem(last=False)
+        return found
+
+    async def _load(self, digest: str, path: Path, compiled: Path) -> Module:
+        data = await trio.to_thread.run_sync(path.read_bytes)
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise BadModule(f"what is kept as sha256:{digest[:12]}… is something else")
+        return await self.engine.load(data, compiled)
