@@ -15,7 +15,7 @@ from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.recipe import parse
-from oanix.scheduler.engine import Ended, Guest, GuestLimits, Used
+from oanix.scheduler.engine import DIRECT, Ended, Guest, GuestLimits, Used
 from oanix.scheduler.inside import Inside
 from oanix.scheduler.job import Job
 from oanix.scheduler.limits import Limits
@@ -53,7 +53,7 @@ class WasiRunner:
         self._inner = inner
         self._modules = Modules(folder)
         self._inside = Inside(functions)
-        self._workers = Pool(functions()) if shares else None
+        self._workers = Pool(functions()) if shares and DIRECT else None
 
     async def serve(self) -> None:
         """Have workers, for as long as it is not cancelled."""

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve, frozen
 
+import oanix.scheduler.engine as direct
 from oanix.scheduler.engine import (
     BadModule,
     Ended,
@@ -19,15 +21,31 @@ from oanix.scheduler.engine import (
     Guest,
     GuestLimits,
     Linker,
+    Module,
+    plain,
 )
 from tests.scheduler.modules import wasm
 
 Call = Callable[..., int | Awaitable[int]]
 
 
+@frozen
+class Way:
+    """A way to run guests: directly, or by the public interface of wasmtime."""
+
+    engine: Engine
+    linker: Callable[[Engine, Sequence[Function]], Linker]
+    guest: Callable[[Linker, Module, object, GuestLimits], Guest]
+
+
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return Engine()
+
+
+@pytest.fixture(params=[direct, plain], ids=["direct", "plain"])
+def way(engine: Engine, request: pytest.FixtureRequest) -> Way:
+    return Way(engine, request.param.Linker, request.param.Guest)
 
 
 def host(
@@ -37,12 +55,12 @@ def host(
 
 
 async def run(
-    engine: Engine, text: str, *functions: Function, limits: GuestLimits | None = None,
+    way: Way, text: str, *functions: Function, limits: GuestLimits | None = None,
     state: object = None, entry: str = "_start",
 ) -> Ended:  # fmt: skip
-    module = await engine.compile(wasm(text))
-    linker = Linker(engine, functions)
-    with Guest(linker, module, state, limits or GuestLimits()) as guest:
+    module = await way.engine.compile(wasm(text))
+    linker = way.linker(way.engine, functions)
+    with way.guest(linker, module, state, limits or GuestLimits()) as guest:
         return await guest.run(entry)
 
 
@@ -50,7 +68,7 @@ def importing(name: str, params: str, body: str, result: str = "(result i32)") -
     return f'(import "host" "{name}" (func $f {params} {result})) (func (export "_start") {body})'
 
 
-async def test_a_guest_hands_over_unsigned_numbers_and_gets_the_answer(engine: Engine) -> None:
+async def test_a_guest_hands_over_unsigned_numbers_and_gets_the_answer(way: Way) -> None:
     heard: list[tuple[int, ...]] = []
 
     def call(guest: Guest, *numbers: int) -> int:
@@ -60,17 +78,17 @@ async def test_a_guest_hands_over_unsigned_numbers_and_gets_the_answer(engine: E
     body = "(if (i32.ne (call $f (i32.const -1) (i64.const -2) (i32.const 3)) (i32.const 7))"
     text = importing("f", "(param i32 i64 i32)", f"{body} (then unreachable))")
     for waits in (False, True):
-        ended = await run(engine, text, host("f", "iIi", call, waits=waits))
+        ended = await run(way, text, host("f", "iIi", call, waits=waits))
         assert (ended.code, ended.trap, ended.limit) == (0, "", "")
     assert heard == [(0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 3)] * 2
 
 
-async def test_many_guests_wait_at_a_time_and_each_gets_its_own(engine: Engine) -> None:
+async def test_many_guests_wait_at_a_time_and_each_gets_its_own(way: Way) -> None:
     async def doubled(number: int) -> int:
         await trio.sleep(0.05 - number / 10_000)
         return number * 2
 
-    module = await engine.compile(
+    module = await way.engine.compile(
         wasm(importing("f", "(param i32)", "(call $got (call $f (call $mine)))").replace(
             "(func (export", '(import "host" "mine" (func $mine (result i32)))'
             '(import "host" "got" (func $got (param i32))) (func (export', 1))
@@ -81,14 +99,14 @@ async def test_many_guests_wait_at_a_time_and_each_gets_its_own(engine: Engine) 
         got[guest.state] = value
         return 0
 
-    linker = Linker(engine, [
+    linker = way.linker(way.engine, [
         host("f", "i", lambda guest, number: doubled(number), waits=True),
         host("mine", "", lambda guest: guest.state),
         host("got", "i", keep, result=False),
     ])  # fmt: skip
 
     async def one(number: int) -> None:
-        with Guest(linker, module, number, GuestLimits()) as guest:
+        with way.guest(linker, module, number, GuestLimits()) as guest:
             assert (await guest.run()).code == 0
 
     began = trio.current_time()
@@ -104,9 +122,7 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_what_a_function_raises_is_raised_by_its_own_guest(
-    engine: Engine, waits: bool
-) -> None:
+async def test_what_a_function_raises_is_raised_by_its_own_guest(way: Way, waits: bool) -> None:
     async def late(number: int) -> int:
         await trio.sleep(0.01 * (number % 3))
         raise Broken(number)
@@ -116,12 +132,12 @@ async def test_what_a_function_raises_is_raised_by_its_own_guest(
             return late(guest.state)
         raise Broken(guest.state)
 
-    module = await engine.compile(wasm(importing("f", "", "(drop (call $f))")))
-    linker = Linker(engine, [host("f", "", call, waits=waits)])
+    module = await way.engine.compile(wasm(importing("f", "", "(drop (call $f))")))
+    linker = way.linker(way.engine, [host("f", "", call, waits=waits)])
     wrong: list[int] = []
 
     async def one(number: int) -> None:
-        with Guest(linker, module, number, GuestLimits()) as guest:
+        with way.guest(linker, module, number, GuestLimits()) as guest:
             try:
                 await guest.run()
             except Broken as error:
@@ -135,13 +151,13 @@ async def test_what_a_function_raises_is_raised_by_its_own_guest(
     assert wrong == []
 
 
-async def test_a_guest_exits_with_a_code(engine: Engine) -> None:
+async def test_a_guest_exits_with_a_code(way: Way) -> None:
     def leave(guest: Guest, code: int) -> int:
         raise Exit(code)
 
     text = importing("f", "(param i32)", "(call $f (i32.const 42)) unreachable", "")
     for waits in (False, True):
-        ended = await run(engine, text, host("f", "i", leave, result=False, waits=waits))
+        ended = await run(way, text, host("f", "i", leave, result=False, waits=waits))
         assert ended.code == 42
 
 
@@ -149,7 +165,7 @@ SPIN = '(func (export "_start") (loop $l (br $l)))'
 
 
 async def test_a_guest_that_spins_leaves_the_others_their_turn_and_can_be_cancelled(
-    engine: Engine,
+    way: Way,
 ) -> None:
     turns = 0
 
@@ -163,13 +179,13 @@ async def test_a_guest_that_spins_leaves_the_others_their_turn_and_can_be_cancel
     with trio.move_on_after(0.2) as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(count)
-            await run(engine, SPIN)
+            await run(way, SPIN)
     assert scope.cancelled_caught
     assert time.monotonic() - began < 0.2 + 0.25
     assert turns > 5
 
 
-async def test_a_guest_that_waits_can_be_cancelled(engine: Engine) -> None:
+async def test_a_guest_that_waits_can_be_cancelled(way: Way) -> None:
     ended: list[str] = []
 
     async def forever() -> int:
@@ -181,7 +197,7 @@ async def test_a_guest_that_waits_can_be_cancelled(engine: Engine) -> None:
 
     text = importing("f", "", "(drop (call $f))")
     with trio.move_on_after(0.05) as scope:
-        await run(engine, text, host("f", "", lambda guest: forever(), waits=True))
+        await run(way, text, host("f", "", lambda guest: forever(), waits=True))
     assert scope.cancelled_caught
     assert ended == ["told"]
 
@@ -207,26 +223,26 @@ GROW = (
     ids=["cpu", "wall", "stack", "memory", "table"],
 )  # fmt: skip
 async def test_a_limit_that_is_passed_is_named(
-    engine: Engine, text: str, limits: GuestLimits, limit: str
+    way: Way, text: str, limits: GuestLimits, limit: str
 ) -> None:
     began = time.monotonic()
-    ended = await run(engine, text, limits=limits)
+    ended = await run(way, text, limits=limits)
     assert (ended.code, ended.trap, ended.limit) == (None, "", limit)
     assert time.monotonic() - began < 1
 
 
-async def test_memory_grows_to_its_limit_and_no_further(engine: Engine) -> None:
-    ended = await run(engine, GROW, limits=GuestLimits(memory=8 << 20))
+async def test_memory_grows_to_its_limit_and_no_further(way: Way) -> None:
+    ended = await run(way, GROW, limits=GuestLimits(memory=8 << 20))
     assert ended.trap == "unreachable"
     assert 7 << 20 <= ended.used.memory <= 8 << 20
 
 
-async def test_fuel_is_counted_where_the_engine_does() -> None:
-    engine = Engine(fuel=True)
-    ended = await run(engine, SPIN, limits=GuestLimits(fuel=100_000))
+async def test_fuel_is_counted_where_the_engine_does(way: Way) -> None:
+    way = evolve(way, engine=Engine(fuel=True))
+    ended = await run(way, SPIN, limits=GuestLimits(fuel=100_000))
     assert ended.limit == "fuel"
     again = [
-        (await run(engine, '(func (export "_start"))', limits=GuestLimits(fuel=1_000))).used.fuel
+        (await run(way, '(func (export "_start"))', limits=GuestLimits(fuel=1_000))).used.fuel
         for _ in range(2)
     ]
     assert again[0] == again[1]
@@ -243,18 +259,18 @@ async def test_fuel_is_counted_where_the_engine_does() -> None:
         ("(drop (i32.trunc_f32_s (f32.const nan)))", "bad conversion to integer"),
     ],
 )
-async def test_a_trap_is_named_and_the_host_lives(engine: Engine, body: str, trap: str) -> None:
-    ended = await run(engine, f'(func (export "_start") {body})')
+async def test_a_trap_is_named_and_the_host_lives(way: Way, body: str, trap: str) -> None:
+    ended = await run(way, f'(func (export "_start") {body})')
     assert (ended.code, ended.trap, ended.limit) == (None, trap, "")
     assert "wasm" in ended.backtrace
 
 
-async def test_a_trap_in_the_start_function_is_told(engine: Engine) -> None:
-    ended = await run(engine, '(func $s unreachable) (start $s) (func (export "_start"))')
+async def test_a_trap_in_the_start_function_is_told(way: Way) -> None:
+    ended = await run(way, '(func $s unreachable) (start $s) (func (export "_start"))')
     assert ended.trap == "unreachable"
 
 
-async def test_the_start_function_may_call_its_host_and_reach_its_memory(engine: Engine) -> None:
+async def test_the_start_function_may_call_its_host_and_reach_its_memory(way: Way) -> None:
     async def write(guest: Guest, at: int) -> int:
         guest.memory.put_u32(at, 99)
         return guest.memory.u32(at)
@@ -264,10 +280,10 @@ async def test_the_start_function_may_call_its_host_and_reach_its_memory(engine:
         "(func $s (if (i32.ne (call $f (i32.const 8)) (i32.const 99)) (then unreachable)))"
         '(start $s) (func (export "_start"))'
     )
-    assert (await run(engine, text, host("f", "i", write, waits=True))).code == 0
+    assert (await run(way, text, host("f", "i", write, waits=True))).code == 0
 
 
-async def test_no_pointer_leads_out_of_the_memory(engine: Engine) -> None:
+async def test_no_pointer_leads_out_of_the_memory(way: Way) -> None:
     seen: list[str] = []
 
     def probe(guest: Guest) -> int:
@@ -289,23 +305,23 @@ async def test_no_pointer_leads_out_of_the_memory(engine: Engine) -> None:
     text = importing(
         "f", "", "(drop (call $f)) (drop (memory.grow (i32.const 1))) (drop (call $f))"
     )
-    assert (await run(engine, text, host("f", "", probe))).code == 0
+    assert (await run(way, text, host("f", "", probe))).code == 0
     assert seen == ["last", "last"]
 
 
-async def test_a_memory_is_out_of_reach_once_its_guest_is_closed(engine: Engine) -> None:
+async def test_a_memory_is_out_of_reach_once_its_guest_is_closed(way: Way) -> None:
     kept: list[Guest] = []
 
     def keep(guest: Guest) -> int:
         kept.append(guest)
         return guest.memory.u32(0)
 
-    await run(engine, importing("f", "", "(drop (call $f))"), host("f", "", keep))
+    await run(way, importing("f", "", "(drop (call $f))"), host("f", "", keep))
     with pytest.raises(OSError, match="out of its memory"):
         kept[0].memory.read(0, 1)
 
 
-async def test_a_guest_stands_still_and_goes_on(engine: Engine) -> None:
+async def test_a_guest_stands_still_and_goes_on(way: Way) -> None:
     called = 0
 
     async def step() -> int:
@@ -320,9 +336,9 @@ async def test_a_guest_stands_still_and_goes_on(engine: Engine) -> None:
                 await trio.lowlevel.checkpoint()
 
     body = "(loop $l (drop (call $f)) (br $l))"
-    module = await engine.compile(wasm(importing("f", "", body)))
-    linker = Linker(engine, [host("f", "", lambda guest: step(), waits=True)])
-    with Guest(linker, module, None, GuestLimits()) as guest:
+    module = await way.engine.compile(wasm(importing("f", "", body)))
+    linker = way.linker(way.engine, [host("f", "", lambda guest: step(), waits=True)])
+    with way.guest(linker, module, None, GuestLimits()) as guest:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(guest.run)
             await reached(10)
@@ -356,29 +372,29 @@ GOOD = wasm('(func (export "_start"))')
     ids=["empty", "script", "text", "component", "truncated", "leb"],
 )
 async def test_what_is_no_module_is_refused_with_a_sentence(
-    engine: Engine, data: bytes, said: str
+    way: Way, data: bytes, said: str
 ) -> None:
     with pytest.raises(BadModule, match=said):
-        await engine.compile(data)
+        await way.engine.compile(data)
 
 
-async def test_imports_that_there_are_not_are_named(engine: Engine) -> None:
+async def test_imports_that_there_are_not_are_named(way: Way) -> None:
     text = (
         '(import "env" "magic" (func)) (import "host" "f" (func (param i32)))'
         '(func (export "_start"))'
     )
     with pytest.raises(BadModule, match=r"imports what there is not: env\.magic"):
-        await run(engine, text, host("f", "i", lambda guest, n: 0, result=False))
+        await run(way, text, host("f", "i", lambda guest, n: 0, result=False))
     with pytest.raises(BadModule, match="cannot be linked"):
         await run(
-            engine, '(import "host" "f" (func (param i64))) (func (export "_start"))',
+            way, '(import "host" "f" (func (param i64))) (func (export "_start"))',
             host("f", "i", lambda guest, n: 0, result=False),
         )  # fmt: skip
 
 
-async def test_a_module_without_a_start_or_a_memory_is_no_harm(engine: Engine) -> None:
-    assert "no function _start" in (await run(engine, "(module)")).trap
-    assert (await run(engine, '(module (func (export "_start")))')).code == 0
+async def test_a_module_without_a_start_or_a_memory_is_no_harm(way: Way) -> None:
+    assert "no function _start" in (await run(way, "(module)")).trap
+    assert (await run(way, '(module (func (export "_start")))')).code == 0
 
 
 async def test_what_was_compiled_is_used_again(tmp_path: Path) -> None:
@@ -389,7 +405,7 @@ async def test_what_was_compiled_is_used_again(tmp_path: Path) -> None:
     before = kept.stat()
     engine = Engine()
     module = await engine.load(GOOD, folder)
-    with Guest(Linker(engine, []), module, None, GuestLimits()) as guest:
+    with direct.Guest(Linker(engine, []), module, None, GuestLimits()) as guest:
         assert (await guest.run()).code == 0
     assert kept.stat().st_ino == before.st_ino
     await Engine(fuel=True).load(GOOD, folder)

@@ -370,3 +370,40 @@ async def test_a_trusted_module_may_run_in_the_server(here: Jobs) -> None:
     assert int(await here.fact(number, "process")) == os.getpid()
     await here.tell(number, "kill")
     assert await here.wait(number) == "cancelled killed KILL"
+
+
+OTHER_VERSION = """
+import sys, trio
+from pathlib import Path
+from wasmtime import _bindings
+
+del _bindings._wasmtime_call_future_poll
+from oanix.scheduler import engine
+from tests.scheduler.jobs_help import jobs
+
+async def main():
+    async with jobs(Path(sys.argv[1])) as here:
+        print(await here.run("hello"), await here.run("fails"), await here.run("trap"))
+        print(await here.run("spin", limits={"cpu": 0.1}), await here.run("flood"))
+        number = await here.start("echo")
+        await here.reached(number, "running")
+        await here.client.write(f"/jobs/{number}/stdin", "said", create=False)
+        print(await here.wait(number), (await here.text(number, "stdout")).strip())
+
+assert not engine.DIRECT
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_with_another_version_of_wasmtime_jobs_run_by_its_public_interface(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_VERSION, str(tmp_path)], capture_output=True, text=True,
+        timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "completed 0 failed 3 exit failed trap unreachable", "failed cpu failed output",
+        "completed 0 said",
+    ], done.stderr  # fmt: skip
+    assert "wasmtime has no wasmtime_call_future_poll" in done.stderr
+    assert "install the wasmtime that setup.cfg names" in done.stderr

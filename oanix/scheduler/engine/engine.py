@@ -1,16 +1,15 @@
 """Engine: compiles modules, keeps what it compiled, and links them with functions of the host."""
 
-import ctypes
 import errno
 import hashlib
 import logging
 import os
 import stat as modes
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -18,14 +17,14 @@ import wasmtime
 from attrs import field, frozen
 
 from oanix.errors import fault
-from oanix.scheduler.engine import bindings
-from oanix.scheduler.engine.functions import Function
-from oanix.scheduler.engine.shared import SharedMemories
 
 if TYPE_CHECKING:
     from oanix.scheduler.engine.guest import Guest
+    from oanix.scheduler.engine.shared import SharedMemories
 
 log = logging.getLogger(__name__)
+
+VERSION: Final = version("wasmtime")
 
 MODULE_MAX: Final = 128 << 20
 """Bytes of a module."""
@@ -60,7 +59,15 @@ class Module:
     digest: str
     imports: tuple[tuple[str, str], ...]
     exports: Mapping[str, tuple[str, str] | None]
-    linked: "dict[Linker, wasmtime.InstancePre]" = field(factory=dict)
+    linked: dict[object, Any] = field(factory=dict)
+    """What linkers keep of it."""
+
+    def require(self, known: Set[tuple[str, str]]) -> None:
+        """Refuse a module that imports what there is not. Raises BadModule."""
+        unknown = [f"{place}.{name}" for place, name in self.imports if (place, name) not in known]
+        if unknown:
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise BadModule(f"it imports what there is not: {', '.join(unknown[:5])}{more}")
 
 
 class Engine:
@@ -70,23 +77,27 @@ class Engine:
     memory when another process is to see it.
     """
 
-    def __init__(self, *, fuel: bool = False, memories: SharedMemories | None = None) -> None:
-        config = wasmtime.Config()
-        config.epoch_interruption = True
-        config.wasm_exceptions = True
-        config.consume_fuel = fuel
-        config.max_wasm_stack = STACK_BYTES
-        if memories is not None:
-            memories.install(config)
-        self._memories = memories
+    def __init__(self, *, fuel: bool = False, memories: "SharedMemories | None" = None) -> None:
         self.fuel = fuel
-        self.inner = wasmtime.Engine(config)
+        self._memories = memories
+        self.inner = self.like()
         self.current: Guest | None = None
         """The guest that runs now: whose functions are called."""
         shared = memories is not None
-        self._settings = f"{bindings.VERSION} fuel={fuel} stack={STACK_BYTES} shared={shared}"
+        self._settings = f"{VERSION} fuel={fuel} stack={STACK_BYTES} shared={shared}"
         self._compiling = trio.CapacityLimiter(1)
         self._ticker = _Ticker(self.inner)
+
+    def like(self) -> wasmtime.Engine:
+        """Make an engine that runs what this one has compiled."""
+        config = wasmtime.Config()
+        config.epoch_interruption = True
+        config.wasm_exceptions = True
+        config.consume_fuel = self.fuel
+        config.max_wasm_stack = STACK_BYTES
+        if self._memories is not None:
+            self._memories.install(config)
+        return wasmtime.Engine(config)
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
@@ -144,7 +155,7 @@ class Engine:
         try:
             inner = wasmtime.Module(self.inner, wasm)
         except wasmtime.WasmtimeError as error:
-            raise BadModule(f"this module is not valid: {_first_line(error)}") from None
+            raise BadModule(f"this module is not valid: {first_line(error)}") from None
         return _described(inner, hashlib.sha256(wasm).hexdigest())
 
 
@@ -179,7 +190,7 @@ def _signature(kind: object) -> tuple[str, str] | None:
     return params, results
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join(lines)[:300]
 
@@ -233,127 +244,3 @@ class _Ticker:
             self._wanted.wait()
             self._engine.increment_epoch()
             pause.wait(TICK_S)
-
-
-# Linking -----------------------------------------------------------------------------------------
-
-_RAW: Final = {"i": "I12x", "I": "Q8x"}
-_TYPED: Final = {"i": "8xI20x", "I": "8xQ16x"}
-_ANSWER: Final = Struct("<I12x")
-_FAILED: Final = b"the host ends it"
-
-
-class Linker:
-    """Functions of the host, for the modules of one engine."""
-
-    def __init__(self, engine: Engine, functions: Sequence[Function]) -> None:
-        """Bind them. Each guest is found by what its engine runs at the moment."""
-        self.engine = engine
-        self._inner = wasmtime.Linker(engine.inner)
-        self._known = {(one.module, one.name) for one in functions}
-        self._continue = bindings.CONTINUE(self._done)
-        self._callbacks: list[Any] = [self._continue]
-        for one in functions:
-            self._define(one)
-
-    def _define(self, one: Function) -> None:
-        types = {"i": wasmtime.ValType.i32, "I": wasmtime.ValType.i64}
-        # A type belongs to the first engine that it is used with.
-        results = [wasmtime.ValType.i32()] if one.result else []
-        kind = wasmtime.FuncType([types[letter]() for letter in one.params], results)
-        callback = self._waiting(one) if one.waits else self._plain(one)
-        define = bindings.linker_define_async if one.waits else bindings.linker_define_unchecked
-        module, name = one.module.encode(), one.name.encode()
-        failed = define(
-            bindings.pointer(self._inner), module, len(module), name, len(name),
-            bindings.pointer(kind), callback, None, None,
-        )  # fmt: skip
-        if failed:
-            raise ValueError(str(bindings.error_of(failed)))
-        self._callbacks += [callback, kind]
-
-    def instance_of(self, module: Module) -> wasmtime.InstancePre:
-        """Link a module, once. Raises BadModule for imports that there are not."""
-        found = module.linked.get(self)
-        if found is not None:
-            return found
-        unknown = [f"{place}.{name}" for place, name in module.imports
-                   if (place, name) not in self._known]  # fmt: skip
-        if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise BadModule(f"it imports what there is not: {', '.join(unknown[:5])}{more}")
-        try:
-            found = self._inner.instantiate_pre(module.inner)
-        except wasmtime.WasmtimeError as error:
-            raise BadModule(f"it cannot be linked: {_first_line(error)}") from None
-        module.linked[self] = found
-        return found
-
-    # Callbacks: nothing may be raised out of them ------------------------------------------------
-
-    def _plain(self, one: Function) -> Any:
-        engine, call, answers = self.engine, one.call, one.result
-        unpack = Struct("<" + "".join(_RAW[letter] for letter in one.params)).unpack_from
-        size = max(16 * len(one.params), 16)
-        array = ctypes.c_char * size
-
-        def callback(env: int, caller: int, values: int, count: int) -> int:
-            guest = engine.current
-            assert guest is not None
-            try:
-                if not guest.attached:
-                    guest.attach(caller)
-                room = array.from_address(values)
-                answer = call(guest, *unpack(room))
-                if answers:
-                    _ANSWER.pack_into(room, 0, answer)
-            except BaseException as error:
-                guest.failure = error
-                return int(bindings.trap_new(_FAILED, len(_FAILED)))
-            return 0
-
-        return bindings.UNCHECKED(callback)
-
-    def _waiting(self, one: Function) -> Any:
-        engine, call = self.engine, one.call
-        unpack = Struct("<" + "".join(_TYPED[letter] for letter in one.params)).unpack_from
-        array = ctypes.c_char * max(32 * len(one.params), 32)
-        words = ctypes.c_void_p * 3
-        address = ctypes.cast(self._continue, ctypes.c_void_p).value
-
-        def callback(
-            env: int, caller: int, values: int, count: int, results: int, most: int, trap: int,
-            then: int,
-        ) -> None:  # fmt: skip
-            guest = engine.current
-            assert guest is not None
-            try:
-                if not guest.attached:
-                    guest.attach(caller)
-                room = array.from_address(values) if values else b"\0" * 32
-                answer = call(guest, *unpack(room))
-                if answer.__class__ is int or isinstance(answer, int):
-                    put_result(results, answer)
-                else:
-                    guest.waiting, guest.results = answer, results
-            except BaseException as error:
-                guest.failure = error
-                made = bindings.trap_new(_FAILED, len(_FAILED))
-                ctypes.c_void_p.from_address(trap).value = made
-            continuation = words.from_address(then)
-            continuation[0], continuation[1], continuation[2] = address, None, None
-
-        return bindings.ASYNC(callback)
-
-    def _done(self, env: int) -> bool:
-        guest = self.engine.current
-        return guest is None or guest.waiting is None
-
-
-def put_result(results: int, answer: int) -> None:
-    """Write the answer of a function where its caller looks for it."""
-    room = (ctypes.c_char * 32).from_address(results)
-    _RESULT.pack_into(room, 0, 0, answer)
-
-
-_RESULT: Final = Struct("<B7xI20x")

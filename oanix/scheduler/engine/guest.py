@@ -1,59 +1,24 @@
 """Guest: one instance of a module, from its start to its end."""
 
 import ctypes
-import math
 import os
 import time
 from ctypes import c_void_p
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 import wasmtime
-from attrs import field, frozen
 
 from oanix.bell import Bell
 from oanix.scheduler.engine import bindings
-from oanix.scheduler.engine.engine import Linker, Module, put_result
+from oanix.scheduler.engine.ending import Ended, GuestLimits, Used, refused_of, told_of
+from oanix.scheduler.engine.engine import Module
 from oanix.scheduler.engine.functions import Exit
+from oanix.scheduler.engine.linking import Linker, put_result
 from oanix.scheduler.engine.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-FRAMES: Final = 20
-"""Of a trap's backtrace, so many lines are kept."""
-
-
-@frozen(kw_only=True)
-class GuestLimits:
-    """What a guest may use. Times in seconds, sizes in bytes."""
-
-    wall: float = math.inf
-    cpu: float = math.inf
-    fuel: int | None = None
-    memory: int = 256 << 20
-    table: int = 1 << 20
-
-
-@frozen(kw_only=True)
-class Used:
-    """What a guest has used."""
-
-    wall: float
-    cpu: float
-    memory: int
-    fuel: int | None
-
-
-@frozen(kw_only=True)
-class Ended:
-    """How a guest ended: with a code, with a trap, or at a limit; one of the three is set."""
-
-    code: int | None = None
-    trap: str = ""
-    limit: str = ""
-    backtrace: str = ""
-    used: Used = field(kw_only=True)
 
 
 class _Limit(Exception):
@@ -137,9 +102,9 @@ class Guest:
         except _Limit as over:
             limit = over.name
         except wasmtime.Trap as error:
-            trap, limit, backtrace = _told(error)
+            trap, limit, backtrace = told_of(error)
         except wasmtime.WasmtimeError as error:
-            trap, limit = _refused(error)
+            trap, limit = refused_of(error)
         return Ended(code=code, trap=trap, limit=limit, backtrace=backtrace, used=self.used)
 
     @property
@@ -268,25 +233,3 @@ def _taken(trap: c_void_p, error: c_void_p) -> wasmtime.Trap | wasmtime.Wasmtime
     if error.value:
         problem = bindings.error_of(error.value)
     return problem
-
-
-def _told(error: wasmtime.Trap) -> tuple[str, str, str]:
-    """Give the name of a trap or of a limit, and its backtrace."""
-    code = error.trap_code
-    name = code.name.lower().replace("_", " ") if code is not None else "trap"
-    lines = [line.rstrip() for line in error.message.splitlines()]
-    backtrace = "\n".join(lines[:FRAMES])
-    if code is wasmtime.TrapCode.OUT_OF_FUEL:
-        return "", "fuel", backtrace
-    if code is wasmtime.TrapCode.STACK_OVERFLOW:
-        return "", "stack", backtrace
-    return name, "", backtrace
-
-
-def _refused(error: wasmtime.WasmtimeError) -> tuple[str, str]:
-    """Give the name of a trap or of a limit for what kept a module from starting."""
-    text = ": ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    for limit in ("memory", "table"):
-        if f"{limit} minimum size" in text:
-            return "", limit
-    return text[:300], ""
