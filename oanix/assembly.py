@@ -168,6 +168,12 @@ def _jobs(argument: str, shared: Shared) -> Service:
     return JobsFs(Path(argument), shared.logs, lambda: shared.namespace, serves=shared.serves)
 
 
+def _agents(argument: str, shared: Shared) -> Service:
+    from oanix.services.agents import AgentsFs
+
+    return AgentsFs(Path(argument) if argument else None)
+
+
 def _secrets(argument: str, shared: Shared) -> Service:
     from oanix.services.secrets import SecretsFs
 
@@ -194,6 +200,7 @@ KINDS: Mapping[str, Kind] = {
         "Nostr, by the rules of http, with a key that is a secret", "[DIR]", _nostr,
         exclusive=True, secrets=True,
     ),
+    "agents": Kind("the kinds of agents that are installed", "[DIR]", _agents),
     "jobs": Kind(
         "programs that run in a namespace of their own, kept in a host directory", "DIR", _jobs,
         exclusive=True,
@@ -233,6 +240,11 @@ def workspace_state(state: str, directory: str) -> str:
     return os.path.join(state, "workspaces", hashlib.sha256(real).hexdigest()[:32])
 
 
+def kinds_folder(state: str) -> str:
+    """Name the folder that holds the kinds of agents that the owner has installed."""
+    return os.path.join(state, "agents")
+
+
 def default_lines(directory: str, state: str) -> list[Mount]:
     """Give the default namespace: the directory at /workspace, and what every one has."""
     own = workspace_state(state, directory)
@@ -247,6 +259,7 @@ def default_lines(directory: str, state: str) -> list[Mount]:
         Mount("secrets", "/cap/secrets"),
         Mount(f"relay:{own}/relay", "/relay"),
         Mount(f"nostr:{own}/nostr", "/cap/nostr"),
+        Mount(f"agents:{kinds_folder(state)}", "/agents"),
         Mount(f"jobs:{own}/jobs", "/jobs"),
     ]
 

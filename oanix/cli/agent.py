@@ -13,6 +13,7 @@ from typing import Any
 import click
 import trio
 
+from oanix.cli.agent_kinds import info, install, list_kinds, pin, remove
 from oanix.cli.agent_tree import Here, Place, Tree, is_gone, place
 from oanix.cli.failures import Failed, Failure, sentence, single
 from oanix.cli.output import Out, complain
@@ -334,3 +335,7 @@ async def _kill(at: str | None, directory: str | None, number: int, signal: str)
 
 def _no_job(number: int) -> Failure:
     return Failure(f"there is no job {number}", "list them: oanix agent ps --all", os.EX_NOINPUT)
+
+
+for _kinds in (list_kinds, info, install, remove, pin):
+    agent.add_command(_kinds)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import define, field, frozen
 
-from oanix.assembly import Context, build, directories, uses_secrets
+from oanix.assembly import Context, build, directories, kinds_folder, uses_secrets
 from oanix.env.registry import Run, ServiceStatus, registered, runs
 from oanix.env.state import (
     Holder,
@@ -97,6 +97,7 @@ class OanixEnv:
         """
         state = state or state_folder()
         make_state(state)
+        os.makedirs(kinds_folder(state), 0o700, exist_ok=True)
         holder = Holder(os.getpid(), serving.mountpoint if serving else "")
         with ExitStack() as locks:
             await _claim(locks, _Claims.of(lines, context, state), holder, patience_s)

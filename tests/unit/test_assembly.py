@@ -181,7 +181,7 @@ def test_the_default_namespace_is_a_recipe(folder: Path) -> None:
     lines = default_lines(str(folder / "one"), str(folder / "state"))
     assert [line.path for line in lines] == [
         "/workspace", "/dist", "/logs", "/dev", "/proc", "/cap/http", "/cap/ws", "/cap/secrets",
-        "/relay", "/cap/nostr", "/jobs",
+        "/relay", "/cap/nostr", "/agents", "/jobs",
     ]  # fmt: skip
     assert [placed.line for placed in place(lines)] == lines
     assert parse(format_recipe(lines))[0].line == lines[0]
