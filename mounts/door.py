@@ -34,9 +34,6 @@ LONGEST_S = 86_400.0
 WAITS_PER_USER = 512
 """Requests of one user that may wait; far below what the binding can hold."""
 
-WRITE_WAIT_S = 1.0
-"""How long a write waits: it blocks every writer of the inode, and cannot be killed meanwhile."""
-
 
 @define(eq=False)
 class OpenEntry:
@@ -295,12 +292,14 @@ class Door:
         if answer is not WOULD_BLOCK:
             return answer
         wait = self._begin(entry)
-        wait.scope.deadline = trio.current_time() + WRITE_WAIT_S
+        wait.scope.deadline = trio.current_time() + entry.file.write_wait_s
         try:
             with wait.scope:
                 return await entry.file.write(entry.caller, data, offset)
         finally:
             self._end(entry, wait)
+        if trio.current_time() < wait.scope.deadline:
+            raise fault(errno.EINTR, "the write was interrupted")
         raise fault(errno.EAGAIN, "the file takes no more just now; try again")
 
     def _begin(self, entry: OpenEntry) -> Wait:

@@ -39,6 +39,10 @@ WOULD_BLOCK: Final = _Answer.WOULD_BLOCK
 WouldBlock = Literal[_Answer.WOULD_BLOCK]
 
 
+WRITE_WAIT_S: Final = 1.0
+"""How long a write waits: meanwhile it keeps every other writer of the file waiting."""
+
+
 class Handle:
     """One open file.
 
@@ -56,6 +60,9 @@ class Handle:
 
     size: int | None = None
     """Exact size in bytes of a snapshot, from the open on; None: as `stat` says, or no end."""
+
+    write_wait_s: float = WRITE_WAIT_S
+    """How long a door lets a write wait before EAGAIN: longer where somebody elsewhere answers."""
 
     version: int = 0
     """Version of the content (intro(5)): while it stays the same, a door may keep its cache."""

@@ -62,6 +62,11 @@ class OpenFile:
         return self.handle.size
 
     @property
+    def write_wait_s(self) -> float:
+        """How long a write may wait."""
+        return self.handle.write_wait_s
+
+    @property
     def version(self) -> int:
         """Version of the content."""
         return self.handle.version

@@ -2,11 +2,13 @@
 
 Half a line waits for the next write; one that ends with the file is taken after the close, its
 error in `errstr`. A write of several lines ends before one that fails, once others were taken, and
-the write that goes on tells why: so nothing is taken twice.
+the write that goes on tells why: so nothing is taken twice. So does one that has waited too long.
 """
 
 import errno
 from collections.abc import Awaitable, Callable
+
+import trio
 
 from oanix import path as paths
 from oanix.errors import fault
@@ -45,8 +47,15 @@ class AwaitedLines(Handle):
             raise kept[1]
         done = 0
         while (newline := data.find(b"\n", done)) >= 0:
+            half = bytes(self._half)
             try:
                 await self._complete(data[done:newline])
+            except trio.Cancelled:
+                self._half[:] = half
+                if not done:
+                    raise
+                # Who hears of nothing would write again what was taken.
+                return done
             except OSError as error:
                 if not done:
                     raise

@@ -28,7 +28,9 @@ from tests.reach import ROOT, Reach
 from tests.web.asking import OPEN
 
 PATIENCE_S = 20
-QUICK = LinkTimes(connect=5, answer=5, first_retry=0.05, last_retry=0.2, leave=1, later=0.2)
+QUICK = LinkTimes(
+    connect=5, answer=5, first_retry=0.05, last_retry=0.2, leave=1, later=0.2, lists=0.4
+)
 SECRETS = {name: bytes([n]) * 32 for n, name in enumerate(("ann", "bob", "eve"), 1)}
 SIGNERS = {name: LocalSigner(value, now=lambda: 0) for name, value in SECRETS.items()}
 

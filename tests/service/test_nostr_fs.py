@@ -392,9 +392,9 @@ async def test_no_relay_and_no_answer_are_told_apart(tmp_path: Path) -> None:
         with refused(errno.ENOTCONN, "relay add"):
             await it.reach.read("/req/kinds=1")
         await it.ctl(f"relay add {url}", "timeout 1")
-        with refused(errno.ECONNREFUSED):
+        with refused(errno.ENOTCONN, "Connection refused"):
             await it.reach.read("/req/kinds=1")
-        with refused(errno.ECONNREFUSED):
+        with refused(errno.ENOTCONN, "Connection refused"):
             await it.ask("/publish", "later")
         assert "pending 1\n" in await it.reach.text("/status")
 

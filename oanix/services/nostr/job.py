@@ -11,12 +11,15 @@ from oanix.errors import fault
 from oanix.kit import Opening, Ring, StreamHandle
 from oanix.kit.awaited import AwaitedLines
 from oanix.lib.nostr import Event, Filter, Template
-from oanix.node import READABLE, WRITABLE, WouldBlock
+from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, WouldBlock
 from oanix.services.nostr.asking import Asking, Seen
 from oanix.services.nostr.narrow import Access
 from oanix.services.nostr.nostr import Nostr
-from oanix.services.nostr.publish import LINE_MAX, signed, template_of
+from oanix.services.nostr.outbox import Delivery
+from oanix.services.nostr.pool import refusal
+from oanix.services.nostr.publish import LINE_MAX, reached, shortfall, signed, template_of
 
+NOTE: Final = 1
 JOB_KINDS: Final = range(5_000, 6_000)
 RESULT: Final = 1_000
 FEEDBACK: Final = 7_000
@@ -27,6 +30,7 @@ class Job(AwaitedLines, Asking):
 
     def __init__(self, nostr: Nostr, access: Access, opening: Opening, kind: int) -> None:
         super().__init__(opening, nostr.start, LINE_MAX)
+        self.write_wait_s = nostr.patience_s
         self._nostr = nostr
         self._access = access
         self._kind = kind
@@ -35,6 +39,9 @@ class Job(AwaitedLines, Asking):
         self._seen = Seen()
         self._name = nostr.pool.name()
         self._urls: list[str] = []
+        self._silent: set[str] = set()
+        """The relays that have ended the subscription."""
+        self._failed: OSError | None = None
 
     async def take(self, line: bytes) -> None:
         if self._urls:
@@ -45,15 +52,42 @@ class Job(AwaitedLines, Asking):
         asked = Filter(
             kinds=frozenset((FEEDBACK, self._kind + RESULT)), tags={"e": frozenset((event.id,))}
         )
-        for url in self._urls:
-            self._nostr.pool.link(url).ask(self._name, (asked,), self)
-        await self._nostr.publish(event, access)
+        try:
+            for url in self._urls:
+                self._nostr.pool.link(url).ask(self._name, (asked,), self)
+            deliveries = await self._nostr.publish(event, access)
+        except BaseException:
+            self._drop()
+            raise
+        self._nostr.start(lambda: self._follow(deliveries))
+
+    async def _follow(self, deliveries: list[Delivery]) -> None:
+        """Tell the reader when no relay takes the request: nobody would ever answer it."""
+        await reached(deliveries, 1, self._nostr.timeout_s)
+        failed = shortfall(deliveries, 1, self._nostr.timeout_s)
+        if failed is not None and not self._ring.closed:
+            refused = all(one.outcome is not None and not one.outcome.ok for one in deliveries)
+            self._fail(failed, for_good=refused)
+
+    def _fail(self, error: OSError, *, for_good: bool) -> None:
+        self._failed = error
+        if for_good and not self._ring.closed:
+            self._ring.close()
+        self._ring.bell.ring()
+
+    def _drop(self) -> None:
+        for link in self._nostr.pool.links:
+            if link.url in self._urls:
+                link.drop(self._name)
+        self._urls = []
 
     def _request(self, text: str) -> Template | Event:
-        found = template_of(text)
         if not text.startswith("{"):
             return Template(self._kind, "", (("i", text, "text"),))
-        if found.kind not in (self._kind, 1):
+        found = template_of(text)
+        # A template that names no kind is one of a note.
+        unnamed = isinstance(found, Template) and found.kind == NOTE
+        if found.kind != self._kind and not unnamed:
             raise fault(errno.EINVAL, f"a job here has the kind {self._kind}")
         if isinstance(found, Template):
             return Template(self._kind, found.content, found.tags, found.created_at)
@@ -75,7 +109,9 @@ class Job(AwaitedLines, Asking):
         return None
 
     def refused(self, url: str, reason: str) -> None:
-        return None
+        self._silent.add(url)
+        if self._silent >= set(self._urls):
+            self._fail(refusal(url, reason), for_good=True)
 
     def lost(self, url: str, error: OSError) -> None:
         return None
@@ -85,17 +121,24 @@ class Job(AwaitedLines, Asking):
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         if not self._urls:
             raise fault(errno.EINVAL, "write the job first")
-        return self._reader.try_read(size, offset)
+        answer = self._reader.try_read(size, offset)
+        if not isinstance(answer, bytes) or (answer == b"" and size > 0):
+            failed, self._failed = self._failed, None
+            if failed is not None:
+                raise failed
+        return answer
 
     async def read(self, size: int, offset: int) -> bytes:
-        return await self._reader.read(size, offset)
+        while (answer := self.try_read(size, offset)) is WOULD_BLOCK:
+            await self._ring.bell.wait()
+        return answer
 
     def ready(self, wake: Callable[[], None] | None) -> int:
-        return WRITABLE | (self._reader.ready(wake) if self._urls else READABLE)
+        if not self._urls or self._failed is not None:
+            return WRITABLE | READABLE
+        return WRITABLE | self._reader.ready(wake)
 
     def close(self) -> None:
-        for link in self._nostr.pool.links:
-            if link.url in self._urls:
-                link.drop(self._name)
+        self._drop()
         self._reader.close()
         super().close()

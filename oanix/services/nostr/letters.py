@@ -8,7 +8,7 @@ import trio
 
 from oanix.errors import fault
 from oanix.kit import Opening, Ring, StreamHandle
-from oanix.lib.nostr import Event, Filter, Invalid, encode
+from oanix.lib.nostr import Event, Filter, Invalid, Signer, encode
 from oanix.lib.nostr.nip19 import encode as nip19
 from oanix.lib.nostr.wrap import MESSAGE, WRAP, Rumor, message, rumor, unwrap, wrap
 from oanix.node import WouldBlock
@@ -16,7 +16,7 @@ from oanix.services.nostr.asking import Asking, Seen
 from oanix.services.nostr.keeping import addresses
 from oanix.services.nostr.narrow import Access
 from oanix.services.nostr.nostr import DM_RELAYS, Nostr
-from oanix.services.nostr.pool import OWN
+from oanix.services.nostr.pool import OWN, refusal
 from oanix.services.nostr.publish import Publishing
 from oanix.services.nostr.sub import lagged
 
@@ -56,6 +56,9 @@ class Inbox(StreamHandle, Asking):
         self._seen, self._rumors = Seen(), Seen()
         self._name = nostr.pool.name()
         self._urls: list[str] = []
+        self._silent: set[str] = set()
+        """The relays that have ended the subscription."""
+        self._lost = 0
         self._scope = trio.CancelScope()
         self._failed: OSError | None = None
         nostr.start(self._run)
@@ -76,14 +79,16 @@ class Inbox(StreamHandle, Asking):
             try:
                 self._events.send_nowait(event)
             except trio.WouldBlock:
-                log.warning("%s: too many wraps at once; one is left out", url)
+                self._lost += 1
 
     def stored(self, url: str, hint: str) -> None:
         return None
 
     def refused(self, url: str, reason: str) -> None:
         log.debug("%s refuses the inbox: %s", url, reason)
-        self._end(fault(errno.EACCES, f"{url}: {reason}"))
+        self._silent.add(url)
+        if self._silent >= set(self._urls):
+            self._end(refusal(url, reason))
 
     def lost(self, url: str, error: OSError) -> None:
         log.debug("%s: %s", url, error.strerror)
@@ -103,12 +108,16 @@ class Inbox(StreamHandle, Asking):
         for url in self._urls:
             nostr.pool.link(url).ask(self._name, (asked,), self)
         async for event in self._wraps:
-            try:
-                found = await unwrap(event, signer)
-            except Invalid as error:
-                log.debug("event=%s is no genuine wrap: %s", event.id, error.reason)
-                continue
-            self._tell(found, signer.pubkey)
+            found = await _opened(event, signer)
+            self._tell_lost()
+            if found is not None:
+                self._tell(found, signer.pubkey)
+
+    def _tell_lost(self) -> None:
+        """Say how many came faster than they could be opened, in their place."""
+        lost, self._lost = self._lost, 0
+        if lost and not self._ring.closed:
+            self._ring.put(lagged(lost))
 
     def _tell(self, found: Rumor, me: str) -> None:
         event = found.event
@@ -139,6 +148,18 @@ class Inbox(StreamHandle, Asking):
                 link.drop(self._name)
         self._end(None)
         super().close()
+
+
+async def _opened(event: Event, signer: Signer) -> Rumor | None:
+    """Open a wrap; None for what is none. Raises OSError when the signer cannot be asked."""
+    try:
+        return await unwrap(event, signer)
+    except Invalid as error:
+        log.debug("event=%s is no genuine wrap: %s", event.id, error.reason)
+    except PermissionError as error:
+        # A signer elsewhere says this of what it cannot decrypt: anybody can send such a thing.
+        log.warning("event=%s is not opened: %s", event.id, error.strerror)
+    return None
 
 
 class Sending(Publishing):

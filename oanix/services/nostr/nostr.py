@@ -6,6 +6,7 @@ import os
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ from oanix.services.nostr.link import Link, SocketLink
 from oanix.services.nostr.narrow import Access
 from oanix.services.nostr.outbox import Delivery, Outbox
 from oanix.services.nostr.pool import OWN, Pool, PoolTools, newest_first, no_relay
-from oanix.services.nostr.relay_link import LinkTimes
+from oanix.services.nostr.relay_link import LinkTimes, RelayLink
 from oanix.services.nostr.schema import DATABASE, MIGRATIONS
 from oanix.store import Store
 
@@ -43,7 +44,8 @@ OTHERS_MAX: Final = 6
 
 REMEMBERED: Final = 2_048
 LISTS_S: Final = 600
-"""For how long a list of relays is believed."""
+MISSED_S: Final = 10
+"""For how long a list of relays is believed, and for how long that there is none."""
 
 SENT_S: Final = 0.5
 """How long a question waits for what was published before it."""
@@ -111,6 +113,11 @@ class Nostr:
     def timeout_s(self) -> float:
         """How long is waited for relays."""
         return float(self.choice.setting("timeout", "10"))
+
+    @property
+    def patience_s(self) -> float:
+        """How long a write may wait: for who signs elsewhere, then for lists of relays."""
+        return 2 * self.timeout_s + self.tools.times.lists + 2
 
     @property
     def follows_lists(self) -> bool:
@@ -223,9 +230,10 @@ class Nostr:
         """Find the newest event of a kind of which an author has one; remembered for a while."""
         key, now = (kind, author), self.tools.now()
         at, event = self._lists.get(key, (-LISTS_S, None))
-        if not 0 <= now - at < LISTS_S:
+        if not 0 <= now - at < (MISSED_S if event is None else LISTS_S):
             event = await self.fresh(kind, author, access)
             self._lists[key] = now, event
+            self._lists.move_to_end(key)
             if len(self._lists) > REMEMBERED:
                 self._lists.popitem(last=False)
         return event
@@ -241,14 +249,16 @@ class Nostr:
             tags=tags,
             limit=1 if d is None else 5,
         )
-        found = await self.find([asked], access, follow=kind not in (RELAY_LIST, DM_RELAYS))
+        is_list = kind in (RELAY_LIST, DM_RELAYS)
+        within = min(self.timeout_s, self.tools.times.lists) if is_list else None
+        found = await self.find([asked], access, follow=not is_list, within=within)
         if d is not None:
             found = [event for event in found if (event.first("d") or "") == d]
         return found[0] if found else None
 
     async def find(
         self, filters: Sequence[Filter], access: Access, *, hints: Iterable[str] = (),
-        follow: bool = True,
+        follow: bool = True, within: float | None = None,
     ) -> list[Event]:  # fmt: skip
         """Find what is stored, newest first. Raises OSError as `Pool.gather`, `readers`."""
         # Who has just published finds it.
@@ -261,7 +271,7 @@ class Nostr:
         if follow and self.follows_lists and len(self.choice):
             for url, wanted in (await self.homes(asked, access)).items():
                 questions.setdefault(url, wanted)
-        return await self.pool.gather(questions.items(), self.timeout_s)
+        return await self.pool.gather(questions.items(), within or self.timeout_s)
 
     async def homes(
         self, filters: Sequence[Filter], access: Access
@@ -270,15 +280,25 @@ class Nostr:
         authors = {author for one in filters for author in one.authors or ()}
         if not 0 < len(authors) <= OTHERS_MAX:
             return {}
-        found: dict[str, tuple[Filter, ...]] = {}
-        for author in sorted(authors):
+        urls = await self._lists_of(sorted(authors), access, reads=False)
+        return dict.fromkeys(urls, tuple(filters))
+
+    async def _lists_of(self, authors: Sequence[str], access: Access, *, reads: bool) -> list[str]:
+        """List where each of these reads, or else writes; nothing of whom that is not known."""
+        found: dict[str, list[str]] = {author: [] for author in authors}
+
+        async def look(author: str) -> None:
             try:
-                urls = await self.relays_of(author, access, reads=False)
+                found[author] = await self.relays_of(author, access, reads=reads)
             except OSError as error:
                 log.debug("author=%s no list of relays: %s", author, error.strerror)
-                continue
-            found.update((url, tuple(filters)) for url in urls)
-        return dict(list(found.items())[:OTHERS_MAX])
+
+        async with trio.open_nursery() as nursery:
+            for author in authors:
+                nursery.start_soon(look, author)
+        # The first of each, before the second of anybody.
+        ranked = (url for urls in zip_longest(*found.values()) for url in urls if url)
+        return list(dict.fromkeys(ranked))[:OTHERS_MAX]
 
     # Publishing ----------------------------------------------------------------------------------
 
@@ -296,19 +316,16 @@ class Nostr:
         if urls is None:
             urls = self.writers(access)
             if self.follows_lists and len(self.choice):
-                urls = [*urls, *await self._inboxes(event, access)]
+                named = list(dict.fromkeys(event.values("p")))[:OTHERS_MAX]
+                urls = [*urls, *await self._lists_of(named, access, reads=True)]
         self.published += 1
+        self._note(event)
         return await self.outbox.send(event, list(dict.fromkeys(urls)))
 
-    async def _inboxes(self, event: Event, access: Access) -> list[str]:
-        """List where those read whom an event names."""
-        found: list[str] = []
-        for reader in list(dict.fromkeys(event.values("p")))[:OTHERS_MAX]:
-            try:
-                found += await self.relays_of(reader, access, reads=True)
-            except OSError as error:
-                log.debug("reader=%s no list of relays: %s", reader, error.strerror)
-        return found[:OTHERS_MAX]
+    def _note(self, event: Event) -> None:
+        """Believe what one has just published oneself rather than what relays said before."""
+        if event.kind in (RELAY_LIST, DM_RELAYS):
+            self._lists.pop((event.kind, event.pubkey), None)
 
     # What it tells -------------------------------------------------------------------------------
 
@@ -336,10 +353,15 @@ class Nostr:
             chosen, link = self.choice.find(url), links.get(url)
             use = chosen.use if chosen else ("rw" if url == OWN and not len(self.choice) else "-")
             state = link.state if link else "idle"
-            error = link.error.strerror if link and link.error and state == "waiting" else ""
+            error = _reason(link) if link and state == "waiting" else ""
             auth = " no-auth" if chosen and not chosen.auth else ""
             lines.append(f"{url} {use} {state}{auth}{f' {error}' if error else ''}\n")
         return "".join(lines)
+
+
+def _reason(link: RelayLink) -> str:
+    said = (link.error and link.error.strerror) or ""
+    return said.removeprefix(f"{link.url}: ")
 
 
 def _named(url: str) -> str:

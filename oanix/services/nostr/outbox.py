@@ -15,9 +15,9 @@ from attrs import define, field
 
 from oanix.bell import Bell
 from oanix.errors import fault
-from oanix.lib.nostr import Event
+from oanix.lib.nostr import Event, Invalid
 from oanix.services.nostr.asking import Outcome
-from oanix.services.nostr.pool import Pool
+from oanix.services.nostr.pool import Pool, refusal
 from oanix.store import Store
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,14 @@ class Outbox:
         self._pending = self._failing = 0
         self._done = Bell()
         for raw, url, since in store.execute("SELECT json, url, since FROM outbox ORDER BY since"):
-            assert isinstance(raw, bytes)
-            self._queue(Delivery(Event.parse(raw), str(url), int(str(since))))
+            try:
+                assert isinstance(raw, bytes)
+                event = Event.parse(raw)
+            except Invalid as error:
+                # What the disk has damaged cannot be sent; the others can.
+                log.warning("an event for %s is damaged: %s", url, error.reason)
+                continue
+            self._queue(Delivery(event, str(url), int(str(since))))
 
     @property
     def pending(self) -> int:
@@ -154,7 +160,7 @@ class Outbox:
                 return Outcome(False, f"error: {error.strerror}")
             return None
         if not outcome.ok and outcome.prefix in ("rate-limited", "error"):
-            one.error = fault(errno.EAGAIN, f"{one.url}: {outcome.message}")
+            one.error = refusal(one.url, outcome.message)
             if self._now() - one.since <= KEPT_S:
                 return None
         return outcome

@@ -76,6 +76,7 @@ class Signing(AwaitedLines):
 
     def __init__(self, nostr: Nostr, access: Access, opening: Opening) -> None:
         super().__init__(opening, nostr.start, LINE_MAX)
+        self.write_wait_s = nostr.patience_s
         self._nostr = nostr
         self._access = access
         self._said = bytearray()
@@ -103,11 +104,9 @@ class Signing(AwaitedLines):
 class Publishing(AwaitedLines):
     """An open file whose lines are published. Reading waits for the quorum, event by event."""
 
-    def __init__(
-        self, nostr: Nostr, access: Access, opening: Opening,
-        make: "Callable[[str], object] | None" = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, nostr: Nostr, access: Access, opening: Opening) -> None:
         super().__init__(opening, nostr.start, LINE_MAX)
+        self.write_wait_s = nostr.patience_s
         self._nostr = nostr
         self._access = access
         self._waiting: deque[list[Delivery]] = deque(maxlen=WAITING_MAX)
@@ -120,27 +119,28 @@ class Publishing(AwaitedLines):
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         if size <= 0:
             return b""
-        if not self._rest:
-            if not self._waiting:
-                return b""
-            return WOULD_BLOCK
+        if not self._rest and self._waiting:
+            if not _settled(self._waiting[0], self._nostr.quorum):
+                return WOULD_BLOCK
+            self._conclude()
         taken, self._rest = self._rest[:size], self._rest[size:]
         return taken
 
     async def read(self, size: int, offset: int) -> bytes:
-        answer = self.try_read(size, offset)
-        if answer is not WOULD_BLOCK:
-            return answer
-        deliveries = self._waiting[0]
-        await reached(deliveries, self._nostr.quorum, self._nostr.timeout_s)
-        if self._waiting and self._waiting[0] is deliveries:
-            self._waiting.popleft()
-            self._rest += b"".join(map(result_line, deliveries))
+        while (answer := self.try_read(size, offset)) is WOULD_BLOCK:
+            deliveries = self._waiting[0]
+            await reached(deliveries, self._nostr.quorum, self._nostr.timeout_s)
+            if self._waiting and self._waiting[0] is deliveries:
+                self._conclude()
+        return answer
+
+    def _conclude(self) -> None:
+        """Have the first event's results read next. Raises OSError when too few relays took it."""
+        deliveries = self._waiting.popleft()
+        self._rest += b"".join(map(result_line, deliveries))
         failed = shortfall(deliveries, self._nostr.quorum, self._nostr.timeout_s)
         if failed is not None:
             raise failed
-        found = self.try_read(size, offset)
-        return found if found is not WOULD_BLOCK else b""
 
     def ready(self, wake: Callable[[], None] | None) -> int:
         if self._rest or not self._waiting:

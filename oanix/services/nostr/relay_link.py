@@ -34,7 +34,10 @@ CHALLENGE_MAX: Final = 4_096
 
 @frozen(kw_only=True)
 class LinkTimes:
-    """How long one waits for a relay, in seconds."""
+    """How long one waits for a relay, in seconds.
+
+    lists: for where somebody reads and writes, which only adds to the relays that one has.
+    """
 
     connect: float = 15.0
     answer: float = 10.0
@@ -45,6 +48,7 @@ class LinkTimes:
     refused_retry: float = 60.0
     leave: float = 3.0
     later: float = 5.0
+    lists: float = 3.0
 
 
 @frozen(kw_only=True)
@@ -279,7 +283,7 @@ class RelayLink:
 
     def _broke(self, error: BaseException, inbox: Inbox) -> None:
         if self.error is None:
-            self.error = _told(self.url, error, errno.ENOTCONN)
+            self.error = _told(self.url, error)
         inbox.close()
 
     def _change(self, state: State) -> None:
@@ -435,12 +439,12 @@ async def _leave(link: Link) -> None:
         log.debug("a link that was left had gone: %s", error)
 
 
-def _told(url: str, error: BaseException, number: int = errno.EHOSTUNREACH) -> OSError:
+def _told(url: str, error: BaseException) -> OSError:
+    """Make the error of having no connection, whatever the reason, but for a rule against it."""
     if isinstance(error, PermissionError):
         return error
-    number = (error.errno if isinstance(error, OSError) else None) or number
     said = error.strerror if isinstance(error, OSError) else str(error)
-    return fault(number, f"{url}: {_words(said or 'the connection ended')}")
+    return fault(errno.ENOTCONN, f"{url}: {_words(said or 'the connection ended')}")
 
 
 def _words(text: object) -> str:
