@@ -179,7 +179,8 @@ class Connection:
         """Answer a request; raises _Ended when it was the last one."""
         body = await self._body()
         routes = self._of_path(asked)
-        cors = CORS if any(route.cors for route in routes) else ()
+        methods = ", ".join(_methods(routes))
+        cors = (*CORS, ("Access-Control-Allow-Methods", methods)) if _crosses(routes) else ()
         answer = await self._answered(asked, routes, body)
         answer = Answer(answer.status, answer.body, (*answer.headers, *cors))
         await self._send(answer, asked.method)
@@ -194,11 +195,10 @@ class Connection:
         if not routes:
             return sentence(404, "there is nothing at this path")
         pages = [route for route in routes if route.page is not None]
-        methods = sorted({method for route in routes for method in route.methods} | {"OPTIONS"})
+        methods = _methods(routes)
         allow = ("Allow", ", ".join(methods))
         if asked.method == "OPTIONS":
-            named = ("Access-Control-Allow-Methods", ", ".join(methods))
-            return Answer(204, b"", (allow, named))
+            return Answer(204, b"", (allow,))
         for route in pages:
             if asked.method in route.methods and route.takes(asked):
                 assert route.page is not None
@@ -273,3 +273,12 @@ async def linger(stream: trio.abc.Stream) -> None:
             await stream.send_eof()
         while left > 0 and (data := await stream.receive_some(CHUNK)):
             left -= len(data)
+
+
+def _methods(routes: Sequence[Route]) -> list[str]:
+    return sorted({method for route in routes for method in route.methods} | {"OPTIONS"})
+
+
+def _crosses(routes: Sequence[Route]) -> bool:
+    """Tell whether pages of other origins may ask (Fetch, 3.2)."""
+    return any(route.cors for route in routes)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from oanix.cli.failures import Failed, Failure
+from oanix.cli.failures import Failed, Failure, tell
 from oanix.cli.nostr_key import key
 from oanix.cli.nostr_tree import CHUNK, Tree, takes_at, write_all
 from oanix.cli.nostr_worker import worker
@@ -82,7 +82,7 @@ def relays(at: str | None, add: tuple[str, ...], remove: tuple[str, ...], as_jso
     lines = [line.split(" ", 2) for line in tree.read("relays").decode().splitlines()]
     out = Out()
     if as_json:
-        out.json([{"relay": url, "use": use, "state": state} for url, use, state in lines])
+        out.json([_relay(*line) for line in lines])
     elif lines:
         out.table(["RELAY", "USE", "STATE"], lines)
 
@@ -115,7 +115,7 @@ def publish(
             told = escape(one["message"] or "")
             out.line(f"{event_id} {one['relay']} {word} {told}".rstrip())
         if failure is not None:
-            complain(f"oanix: {escape(failure.sentence)}")
+            complain("\n".join(tell(failure)[0]))
     failures = [failure for _, _, failure in done if failure is not None]
     if failures:
         raise Failed(failures[0].code)
@@ -173,6 +173,13 @@ def profile(at: str | None, npub: str, as_json: bool) -> None:
     for name, value in said.items():
         shown = value if isinstance(value, str) else json.dumps(value)
         out.line(f"{escape(name)} {escape(shown)}")
+
+
+def _relay(url: str, use: str, told: str) -> dict[str, object]:
+    state, *words = told.split(" ")
+    auth = words[:1] != ["no-auth"]
+    error = " ".join(words if auth else words[1:])
+    return {"relay": url, "use": use, "state": state, "auth": auth, "error": error or None}
 
 
 # Publishing --------------------------------------------------------------------------------------

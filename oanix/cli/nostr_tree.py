@@ -97,15 +97,28 @@ class Tree:
 
     def failure(self, error: OSError) -> Failure:
         """Make the Failure of an error: FUSE carries the number alone."""
-        return Failure(self._said() or sentence(error), code=_CODES.get(error.errno or 0, 1))
+        said = self._said()
+        remedy = self._remedy(said) if said and error.errno == errno.EACCES else ""
+        return Failure(said or sentence(error), remedy, _CODES.get(error.errno or 0, 1))
 
-    def _said(self) -> str:
+    def _lines(self, name: str) -> list[str]:
         try:
-            with open(os.path.join(self.mountpoint, "dev/errstr"), "rb") as file:
-                lines = file.read(ERRORS_MAX).decode("utf-8", "backslashreplace").splitlines()
+            with open(os.path.join(self.mountpoint, "dev", name), "rb") as file:
+                return file.read(ERRORS_MAX).decode("utf-8", "backslashreplace").splitlines()
         except OSError:
             # Not every namespace has /dev; the errno then has to say it all.
+            return []
+
+    def _remedy(self, said: str) -> str:
+        """Give what would allow what was refused with these words."""
+        lines = self._lines("why")
+        if not any(line.startswith("because ") and said in line for line in lines):
             return ""
+        allows = [line for line in lines if line.startswith("allow-with ")]
+        return f"what would allow it: {allows[-1].removeprefix('allow-with ')}" if allows else ""
+
+    def _said(self) -> str:
+        lines = self._lines("errstr")
         found = _SENTENCE.fullmatch(lines[-1]) if lines else None
         # Another program of the session may have failed at something else meanwhile.
         return found[2] if found and found[1].startswith(f"{self.within}/") else ""

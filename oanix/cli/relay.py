@@ -30,6 +30,7 @@ Examples:
   oanix relay serve --admin npub1… --url wss://relay.example.com/ --listen 0.0.0.0:7777
   oanix relay serve --policy rules.txt --json | jq -r '.urls[]'
 
+\b
 Rules are lines such as these (docs/man/relay.md):
   allow write auth=npub1…
   deny write kind=4 -- use NIP-17

@@ -131,6 +131,26 @@ def test_relays_are_listed_added_and_removed(oanix: Oanix) -> None:
     assert json.loads(run(oanix, "relays", "--json", "--remove", url))[0]["relay"] == "own"
 
 
+def test_a_relay_that_may_not_or_cannot_be_reached_is_told_with_the_remedy(oanix: Oanix) -> None:
+    url = "ws://127.0.0.1:40001/"
+    rules = mnt(oanix) / "cap/http/policy"
+    run(oanix, "relays", "--add", url, "--add", "ws://127.0.0.1:40002/ read")
+    try:
+        said = run(oanix, "publish", "hi", code=os.EX_NOPERM)
+        assert "127.0.0.1 is a loopback address" in said
+        assert said.endswith(f"\n  what would allow it: allow GET {url}**\n")
+        rules.write_text("allow * ws://127.0.0.1:*/**\n")
+        said = run(oanix, "publish", "hi", code=os.EX_UNAVAILABLE)
+        assert "Connection refused" in said
+        [told] = [one for one in json.loads(run(oanix, "relays", "--json")) if one["relay"] == url]
+        assert (told["use"], told["state"], told["auth"]) == ("rw", "waiting", True)
+        assert told["error"].startswith("no connection to 127.0.0.1:40001")
+        assert "write its URL: wss://" in run(oanix, "relays", "--add", "x", code=os.EX_DATAERR)
+    finally:
+        run(oanix, "relays", "--remove", url, "--remove", "ws://127.0.0.1:40002/")
+        rules.write_text("\n")
+
+
 def test_a_profile_is_shown(oanix: Oanix) -> None:
     assert "no relay has a profile" in run(oanix, "profile", code=1)
     content = json.dumps({"name": "ann", "about": "two\nlines", "n": 5})

@@ -294,6 +294,8 @@ async def test_relays_are_chosen_and_kept(tmp_path: Path) -> None:
         ):  # fmt: skip
             with refused(number):
                 await it.ctl(line)
+        with refused(errno.EINVAL, "write its URL: wss://relay.example.com"):
+            await it.ctl("relay add relay.example.com")
     async with alone(tmp_path) as it:
         assert await it.reach.text("/relays") == (
             "wss://a.example/ rw idle no-auth\nwss://b.example/ r idle\n"

@@ -27,6 +27,8 @@ async def test_one_path_serves_the_document_the_conversation_and_a_page(tmp_path
         assert status == 200
         assert headers["content-type"] == "application/nostr+json"
         assert headers["access-control-allow-origin"] == "*"
+        assert headers["access-control-allow-headers"] == "*"
+        assert headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS, POST"
         assert 77 in json.loads(body)["supported_nips"]
         assert b"This is a Nostr relay" in (await ask(get("/", "Accept: text/html")))[2]
         assert (await ask(get("/relay", "Accept: application/nostr+json")))[0] == 404

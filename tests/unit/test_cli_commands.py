@@ -220,6 +220,8 @@ def test_version_and_help_are_told(oanix: Oanix) -> None:
     assert oanix("--version").stdout.startswith(b"oanix ")
     assert b"Examples:" in oanix("--help").stdout
     assert oanix("-h").stdout == oanix("--help").stdout
+    # Rules are shown as they are written, a line each.
+    assert b"\n    pow 20 kind=1\n" in oanix("relay", "serve", "--help").stdout
 
 
 @pytest.mark.parametrize("command", ["unmount", "bind", "unbind", "ns"])

@@ -117,6 +117,10 @@ def address(text: str) -> str:
     """Read the URL of a relay, in its one form. Raises OSError EINVAL."""
     if text == OWN:
         return OWN
+    if "://" not in text:
+        raise fault(
+            errno.EINVAL, f"{text[:60]!r} is no relay; write its URL: wss://relay.example.com"
+        )
     try:
         url = Url.parse(text.strip())
     except OSError as error:
