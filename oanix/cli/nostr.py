@@ -281,12 +281,24 @@ def _events(tree: Tree, query: str, stored: bool) -> Generator[bytes, None, None
             with tree.opened(flags, "sub", number, "events") as events:
                 tree.write(query, "sub", number, "filter")
                 if stored:
-                    tree.read("sub", number, "eose")
+                    _check_answers(tree.read("sub", number, "eose").decode())
                 yield from _whole_lines(events)
         finally:
             # By itself it would end only after a while; a server that is gone has ended it.
             with suppress(Failure):
                 tree.write("close", "sub", number, "ctl")
+
+
+def _check_answers(said: str) -> None:
+    """Tell which relays did not answer. Raises Failure when none has."""
+    answers = [line.split(" ", 2) for line in said.splitlines()]
+    silent = [words for words in answers if words[1] in ("lost", "closed")]
+    sentences = [f"{url}: {escape(why.removeprefix(f'{url}: '))}" for url, _, why in silent]
+    if silent and len(silent) == len(answers):
+        refused = any(word == "closed" for _, word, _ in silent)
+        raise Failure(sentences[0], code=os.EX_NOPERM if refused else os.EX_UNAVAILABLE)
+    for sentence in sentences:
+        complain(f"oanix: {sentence}")
 
 
 def _whole_lines(descriptor: int) -> Iterator[bytes]:

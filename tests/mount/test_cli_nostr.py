@@ -105,6 +105,17 @@ def test_events_are_printed_as_they_come(oanix: Oanix) -> None:
     assert process.returncode == 0
 
 
+def test_what_may_not_be_read_is_told(oanix: Oanix) -> None:
+    rules = mnt(oanix) / "relay" / "policy"
+    rules.write_text("deny read kind=30078 -- members only\n")
+    try:
+        for words in (["--stored"], []):
+            said = run(oanix, "follow", *words, "kinds=30078", code=os.EX_NOPERM)
+            assert said.startswith("oanix: own: blocked: members only\n")
+    finally:
+        rules.write_text("\n")
+
+
 def test_following_ends_by_a_signal_and_leaves_no_subscription(oanix: Oanix) -> None:
     process = oanix.start("nostr", "follow", "--json", "--tag", "t=ends")
     run(oanix, "publish", "--tag", "t=ends", "one")
@@ -142,6 +153,8 @@ def test_a_relay_that_may_not_or_cannot_be_reached_is_told_with_the_remedy(oanix
         rules.write_text("allow * ws://127.0.0.1:*/**\n")
         said = run(oanix, "publish", "hi", code=os.EX_UNAVAILABLE)
         assert "Connection refused" in said
+        said = run(oanix, "follow", "--stored", "kinds=1", code=os.EX_UNAVAILABLE)
+        assert "no connection to 127.0.0.1:4000" in said
         [told] = [one for one in json.loads(run(oanix, "relays", "--json")) if one["relay"] == url]
         assert (told["use"], told["state"], told["auth"]) == ("rw", "waiting", True)
         assert told["error"].startswith("no connection to 127.0.0.1:40001")

@@ -253,6 +253,34 @@ async def test_letters_that_come_faster_than_a_signer_opens_them_are_told(tmp_pa
         nursery.cancel_scope.cancel()
 
 
+# Subscriptions ------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_that_every_relay_refuses_ends_with_its_words(tmp_path: Path) -> None:
+    clock = Clock()
+    async with (
+        relay(tmp_path / "1", clock) as one,
+        user(tmp_path / "n", clock) as it,
+    ):
+        await it.ctl(f"relay add {one.url}")
+        await it.ask("/publish", "hello")
+        one.fs.relay.book.replace("deny read -- closed today")
+        new = await it.reach.open("/sub/new")
+        number = (await new.read(ROOT, 10, 0)).decode().strip()
+        events = await it.reach.open(f"/sub/{number}/events")
+        await it.write(f"/sub/{number}/filter", "kinds=1")
+        with refused(errno.EACCES, f"{one.url}: blocked: closed today"):
+            await hear(events)
+        assert await hear(events) == []
+        assert await it.reach.text(f"/sub/{number}/eose") == (
+            f"{one.url} closed blocked: closed today\n"
+        )
+        with refused(errno.ESHUTDOWN, "begin another"):
+            await it.write(f"/sub/{number}/filter", "kinds=1")
+        for opened in (new, events):
+            opened.close(ROOT)
+
+
 # Jobs ---------------------------------------------------------------------------------------------
 
 

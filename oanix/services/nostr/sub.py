@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 from oanix.bell import Bell
 from oanix.errors import fault
-from oanix.kit import Conversation, Ctl, Handler, Opening, Ring, Rows, Stream, Text, Value, facts
+from oanix.kit import (
+    Conversation,
+    Ctl,
+    Handler,
+    Opening,
+    Ring,
+    Rows,
+    Stream,
+    StreamHandle,
+    Text,
+    Value,
+    facts,
+)
 from oanix.lib.nostr import Event, Filter, Invalid, decode, encode
 from oanix.lib.nostr.query import parse_query
 from oanix.node import READABLE, WOULD_BLOCK, Handle, WouldBlock
@@ -14,6 +26,7 @@ from oanix.services.nostr.asking import Asking, Seen
 from oanix.services.nostr.keeping import address
 from oanix.services.nostr.narrow import Access
 from oanix.services.nostr.nostr import Nostr
+from oanix.services.nostr.pool import refusal
 
 if TYPE_CHECKING:
     from oanix.services.nostr.view import NostrView
@@ -37,6 +50,8 @@ class Sub(Asking):
         self.filters: tuple[Filter, ...] = ()
         self.bell = Bell()
         self.received = 0
+        self.failed: OSError | None = None
+        """Why it has ended, where all relays have refused it."""
         self._nostr = nostr
         self._chosen: tuple[str, ...] = ()
         self._seen = Seen()
@@ -60,6 +75,7 @@ class Sub(Asking):
     def refused(self, url: str, reason: str) -> None:
         self._say(url, f"closed {reason}")
         if all(said.startswith("closed ") for said in self._relays.values()):
+            self.failed = refusal(url, reason)
             self.ring.close()
 
     def lost(self, url: str, error: OSError) -> None:
@@ -142,6 +158,31 @@ class Sub(Asking):
         }
 
 
+class _Events(Stream):
+    """What has come and comes; the end of what every relay refuses is an error."""
+
+    def __init__(self, sub: Sub) -> None:
+        super().__init__(sub.ring)
+        self._sub = sub
+
+    async def open(self, opening: Opening) -> Handle:
+        return _EventsHandle(self._sub)
+
+
+class _EventsHandle(StreamHandle):
+    def __init__(self, sub: Sub) -> None:
+        super().__init__(sub.ring, sub.ring.first)
+        self._sub = sub
+        self._told = False
+
+    def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
+        answer = super().try_read(size, offset)
+        if answer == b"" and size > 0 and self._sub.failed is not None and not self._told:
+            self._told = True
+            raise self._sub.failed.with_traceback(None)
+        return answer
+
+
 class _Eose(Handler):
     """Waits until what is stored has come; then a line for each relay."""
 
@@ -218,7 +259,7 @@ def rows(view: "NostrView", talk: Conversation) -> Rows:
             "close": lambda text, _: talk.end(),
         })),
         ("filter", 0o600, Value(show, take, FILTER_LINE)),
-        ("events", 0o400, Stream(sub.ring)),
+        ("events", 0o400, _Events(sub)),
         ("eose", 0o400, _Eose(sub)),
         ("status", 0o400, Text(lambda _: facts({**talk.facts(), **sub.facts()}))),
     )  # fmt: skip
