@@ -14,7 +14,8 @@ import click
 import trio
 
 from oanix.cli.agent_kinds import info, install, list_kinds, pin, remove
-from oanix.cli.agent_tree import Here, Place, Tree, is_gone, place
+from oanix.cli.agent_tree import Here, Place, Tree, place
+from oanix.cli.agent_watch import lines_of, ps, takes_at, takes_directory, top
 from oanix.cli.failures import Failed, Failure, sentence, single
 from oanix.cli.output import Out, complain
 from oanix.recipe import RecipeError
@@ -25,6 +26,7 @@ Examples:
   oanix agent run --grant /cap/http fetch.wasm https://example.com/
   oanix agent run --dir data::/data sort.wasm /data/in.txt
   oanix agent ps
+  oanix agent top
   oanix agent logs -f 7
   oanix agent kill 7"""
 
@@ -51,12 +53,6 @@ _WRONG = (errno.EINVAL, errno.ENOEXEC)
 @click.group(short_help="Run WebAssembly modules as agents.", epilog=EPILOG)
 def agent() -> None:
     """Run modules whose only world is a namespace; watch, list and end them."""
-
-
-takes_at = click.option("--at", metavar="MOUNT", help="Use the jobs of this mount.")
-takes_directory = click.option(
-    "-C", "directory", metavar="DIR", help="Use the jobs of DIR (default: here)."
-)
 
 
 @agent.command(short_help="Run a module to its end.", epilog=RUN_EPILOG,
@@ -186,7 +182,7 @@ async def _ordered(
         facts = await _facts(there.tree, number)
         if given["as_json"]:
             usage = await there.tree.read(f"/jobs/{number}/usage")
-            print_json({**facts, "usage": _lines(usage)})
+            print_json({**facts, "usage": lines_of(usage)})
     state, code, reason = _parts(line)
     _end(code, "" if state == "completed" or reason == "exit" else reason)
 
@@ -237,53 +233,11 @@ def _parts(line: str) -> tuple[str, int | None, str]:
     return state, None, rest
 
 
-def _lines(text: str) -> dict[str, str]:
-    return dict(line.partition(" ")[::2] for line in text.splitlines())
-
-
 async def _facts(tree: Tree, number: str) -> dict[str, str]:
-    return _lines(await tree.read(f"/jobs/{number}/status"))
+    return lines_of(await tree.read(f"/jobs/{number}/status"))
 
 
 # Watching ----------------------------------------------------------------------------------------
-
-
-@agent.command(short_help="List the jobs.", epilog="""\b
-Examples:
-  oanix agent ps
-  oanix agent ps --all --json | jq -r '.[].id'""")  # fmt: skip
-@takes_at
-@takes_directory
-@click.option("--all", "everything", is_flag=True, help="Show those that have ended as well.")
-@click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
-def ps(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
-    """List the jobs that wait or run."""
-    trio.run(_ps, at, directory, everything, as_json)
-
-
-async def _ps(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
-    found = []
-    async with place(at, directory) as there:
-        for number in sorted((n for n in there.tree.names("/jobs") if n.isdigit()), key=int):
-            try:
-                facts = await _facts(there.tree, number)
-            except OSError as error:
-                if is_gone(error) or isinstance(error, PermissionError):
-                    continue
-                raise
-            if everything or facts["state"] in ("pending", "running"):
-                usage = _lines(await there.tree.read(f"/jobs/{number}/usage"))
-                found.append({**facts, "cpu": usage.get("cpu", "-").split(" ")[0],
-                              "memory": usage.get("memory", "-").split(" ")[0]})  # fmt: skip
-    if as_json:
-        print_json(found)
-        return
-    out = Out()
-    out.write(f"{'ID':>6}  {'STATE':10} {'CPU':>8} {'MEMORY':>12}  {'NAME':20} REASON\n".encode())
-    for one in found:
-        line = (f"{one['id']:>6}  {one['state']:10} {one['cpu']:>8} {one['memory']:>12}  "
-                f"{one['name'][:20]:20} {one['reason']}\n")  # fmt: skip
-        out.write(line.encode("utf-8", "backslashreplace"))
 
 
 @agent.command(short_help="Show what a job has written.", epilog="""\b
@@ -337,5 +291,5 @@ def _no_job(number: int) -> Failure:
     return Failure(f"there is no job {number}", "list them: oanix agent ps --all", os.EX_NOINPUT)
 
 
-for _kinds in (list_kinds, info, install, remove, pin):
-    agent.add_command(_kinds)
+for _command in (ps, top, list_kinds, info, install, remove, pin):
+    agent.add_command(_command)

@@ -70,6 +70,26 @@ def test_a_detached_job_is_listed_followed_and_killed(oanix: Oanix) -> None:
     assert (done.returncode, b"has ended" in done.stderr) == (1, True), done.stderr
 
 
+def test_what_jobs_use_is_watched(oanix: Oanix) -> None:
+    number = (
+        oanix("agent", "run", "--detach", "--name", "busy", "spin.wasm").stdout.strip().decode()
+    )
+    done = oanix("agent", "top", "--count", "3", "--interval", "0.3", "--json")
+    looks = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(looks) == 3, done.stderr
+    first, _, last = ([one for one in rows if one["id"] == number] for rows in looks)
+    assert first[0]["percent"] == "-"
+    assert float(last[0]["percent"]) > 5
+    assert float(last[0]["cpu"]) > float(first[0]["cpu"])
+    assert last[0]["process"].isdigit()
+    shown = oanix("agent", "top", "--count", "1").stdout.decode()
+    assert "1 running" in shown
+    assert re.search(rf"(?m)^{number} +running .* busy$", shown)
+    assert "\x1b" not in shown
+    oanix("agent", "kill", number)
+    assert "no jobs" in oanix("agent", "top", "--count", "1").stdout.decode()
+
+
 def test_the_output_of_one_is_the_input_of_the_next(oanix: Oanix) -> None:
     script = """
         new() { n=$(cat jobs/new); echo "{\\"module\\": \\"/workspace/$1.wasm\\"}" >jobs/$n/spec
