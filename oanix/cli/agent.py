@@ -62,6 +62,7 @@ def agent() -> None:
 @takes_directory
 @click.option("--dir", "folders", metavar="HOST::GUEST", multiple=True,
               help="Give it this directory; with one, it has these and nothing else.")  # fmt: skip
+@click.option("--bare", is_flag=True, help="Give it no directory: its standard files alone.")
 @click.option("--env", metavar="NAME=VALUE", multiple=True, help="Set a variable for it.")
 @click.option("--grant", metavar="PATH", multiple=True,
               help="Add a path of the namespace to its world, such as /cap/http.")  # fmt: skip
@@ -79,10 +80,10 @@ def run(module: str, args: tuple[str, ...], **given: Any) -> None:
     limits: dict[str, object] = dict(_pair(one, "--limit", "NAME=VALUE") for one in given["limit"])
     data = Path(module).read_bytes()
     words = [given["name"] or os.path.basename(module), *args]
-    if given["folders"]:
+    if given["folders"] or given["bare"]:
         if given["grant"] or given["world"] or given["at"] or given["directory"]:
-            raise click.UsageError("--dir makes a world of its own; leave out --grant, --world, "
-                                   "--at and -C")  # fmt: skip
+            raise click.UsageError("--dir and --bare make a world of their own; leave out --grant, "
+                                   "--world, --at and -C")  # fmt: skip
         with _told():
             _bare(data, words, env, given["folders"], limits, given["as_json"])
         return

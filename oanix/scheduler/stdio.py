@@ -27,7 +27,7 @@ class Given(Handle):
 
 
 class Kept(Handle):
-    """An output that is kept in a log, line by line; told is called after each write."""
+    """An output that is kept in a log, byte by byte; told is called after each write."""
 
     stream = True
 

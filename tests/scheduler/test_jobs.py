@@ -132,6 +132,20 @@ async def test_input_is_piped_and_output_followed_as_it_comes(here: Jobs) -> Non
         await here.client.write(f"/jobs/{number}/stdin", b"late\n", create=False)
 
 
+async def test_output_is_kept_byte_by_byte_and_seen_before_its_line_ends(here: Jobs) -> None:
+    raw = bytes(range(256)) * 8
+    number = await here.start("echo")
+    async with (
+        here.client.open(f"/jobs/{number}/stdin", os.O_WRONLY) as into,
+        here.client.open(f"/jobs/{number}/stdout") as out,
+    ):
+        await into.write(b"name? ")
+        assert await out.read(100, within=5) == b"name? "
+        await into.write(raw)
+    assert await here.wait(number) == "completed 0"
+    assert await here.client.read(f"/jobs/{number}/stdout", within=5) == b"name? " + raw
+
+
 async def test_a_job_is_killed_stopped_and_goes_on(here: Jobs) -> None:
     number = await here.start("spin")
     await here.reached(number, "running")

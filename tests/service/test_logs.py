@@ -264,7 +264,7 @@ async def test_a_run_folder_takes_the_output_of_a_job(logs: Logs) -> None:
     await logs.append("runs/17/stdout", b"out\nhalf")
     await logs.append("runs/17/events.jsonl", b"begun\n")
     await logs.append("runs/17/trajectory.json", b"{}", create=True)
-    assert await logs.read("runs/17/stdout") == b"out\nhalf\n"
+    assert await logs.read("runs/17/stdout") == b"out\nhalf"
     assert (await logs.records("runs/17/events.jsonl"))[0]["message"] == "begun"
     again = make(logs.service.folder)
     assert await again.read("runs/17/trajectory.json") == b"{}\n"

@@ -45,6 +45,19 @@ def test_a_module_runs_to_its_end(
     assert said in done.stderr
 
 
+def test_a_bare_module_is_given_no_directory(oanix: Oanix, modules: Path) -> None:
+    # It exits with what fd_prestat_get answers for the first descriptor that it was not given.
+    (modules / "asks.wasm").write_bytes(wasm(
+        '(import "wasi_snapshot_preview1" "fd_prestat_get"'
+        ' (func $asks (param i32 i32) (result i32)))'
+        '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))'
+        '(func (export "_start") (call $exit (call $asks (i32.const 3) (i32.const 0))))'
+    ))  # fmt: skip
+    assert oanix("agent", "run", "--bare", "asks.wasm").returncode == 8
+    assert oanix("agent", "run", "--dir", ".", "asks.wasm").returncode == 0
+    assert oanix("agent", "run", "--bare", "echo.wasm", stdin=b"x").stdout == b"x"
+
+
 def test_output_is_bounded(oanix: Oanix, modules: Path) -> None:
     done = oanix("agent", "run", "--dir", ".", "--limit", "output=64K", "flood.wasm")
     assert done.returncode == os.EX_SOFTWARE
@@ -73,7 +86,7 @@ def test_how_it_ended_is_told_as_json(oanix: Oanix, modules: Path) -> None:
         (["run", "--env", "X", "hello.wasm"], 2, "NAME=VALUE"),
         (["run", "--limit", "speed=1", "hello.wasm"], 65, "no limit 'speed'"),
         (["run", "--dir", "no/such", "hello.wasm"], os.EX_NOINPUT, "is no directory"),
-        (["run", "--dir", ".", "--grant", "/cap/http", "hello.wasm"], 2, "a world of its own"),
+        (["run", "--dir", ".", "--grant", "/cap/http", "hello.wasm"], 2, "a world of their own"),
         (["run", "--grant", "/none", "hello.wasm"], 65, "/none"),
         (["run", "--dir", ".", "hello.txt"], 65, "no WebAssembly module"),
         (["run", "hello.txt"], os.EX_SOFTWARE, "no WebAssembly module"),

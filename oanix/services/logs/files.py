@@ -126,6 +126,10 @@ class LogHandle(HostHandle):
         return done
 
     def _take(self, data: bytes) -> int:
+        if self._log.verbatim:
+            self._log.append_bytes(data)
+            self._tell()
+            return len(data)
         shared, before = self._log.shared, self._lines.held
         self._lines.bound = LINE_MAX if shared.held < HELD_MAX else HELD_SMALL
         mark = self._lines.mark()

@@ -80,12 +80,14 @@ class AppendOnly(CanCreate, CanRemove, CanRename):
 class Kind:
     """What the logs of a folder are.
 
-    standard: the logs that are always there; suffixes: of those that an append makes.
+    standard: the logs that are always there; suffixes: of those that an append makes; verbatim:
+    those that keep bytes as they come, as they have one writer.
     """
 
     standard: tuple[str, ...]
     suffixes: tuple[str, ...]
     rotates: bool
+    verbatim: tuple[str, ...] = ()
 
     def has(self, name: str) -> bool:
         """Whether a log may have this name."""
@@ -109,7 +111,10 @@ class LogFolder(AppendOnly):
         names = [*kind.standard, *sorted({*host.names_in(folder), *rotated} - {*kind.standard})]
         for name in names:
             if kind.has(name) and (name in kind.standard or self._is_ours(name)):
-                log = Log(folder, name, shared, rotates=kind.rotates, ring=rings.get(name))
+                log = Log(
+                    folder, name, shared, rotates=kind.rotates, ring=rings.get(name),
+                    verbatim=name in kind.verbatim,
+                )  # fmt: skip
                 log.load(rotated.get(name, {}))
                 self.logs[name] = log
 
@@ -178,6 +183,7 @@ _RUN: Final = Kind(
     standard=("stdout", "stderr", "events.jsonl"),
     suffixes=(".log", ".jsonl", ".json"),
     rotates=False,
+    verbatim=("stdout", "stderr"),
 )
 
 

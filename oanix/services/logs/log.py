@@ -74,11 +74,13 @@ class Log:
     """One log. Touched on the trio thread only; an append is done when `append` returns."""
 
     def __init__(
-        self, folder: Path, name: str, shared: Shared, *, rotates: bool, ring: Ring | None = None
-    ) -> None:
+        self, folder: Path, name: str, shared: Shared, *, rotates: bool, ring: Ring | None = None,
+        verbatim: bool = False,
+    ) -> None:  # fmt: skip
         self.name = name
         self.shared = shared
         self.rotates = rotates
+        self.verbatim = verbatim
         self.ring = ring
         self.file = HostFile(folder, name, append=True)
         self.qid = shared.next_qid()
@@ -108,6 +110,10 @@ class Log:
     def append(self, lines: list[Line], source: str) -> None:
         """Store lines. Raises OSError, ENOSPC among them, and then has stored nothing."""
         self._store(self._render(lines, source))
+
+    def append_bytes(self, data: bytes) -> None:
+        """Store bytes as they are. Raises OSError, and then has stored nothing."""
+        self._store([data])
 
     def end_line(self, line: Line, source: str) -> None:
         """Store the half line of a file that is closed; keep it for later when that fails."""
@@ -298,6 +304,9 @@ class Log:
 
     def _mend(self) -> None:
         # End the half line that a crash, or an append that could not be taken back, has left.
+        if self.verbatim:
+            self._torn = False
+            return
         fd = self.file.open(create=True)
         try:
             start, rest = host.half_line(fd)
