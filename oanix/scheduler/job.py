@@ -8,7 +8,9 @@ import trio
 from attrs import define, field
 
 from oanix.bell import Bell
+from oanix.caller import Caller
 from oanix.namespace import Namespace
+from oanix.scheduler.limits import Limits
 from oanix.scheduler.pipe import Pipe
 from oanix.scheduler.spec import Spec
 
@@ -34,7 +36,8 @@ class Job:
 
     owner: whose it is, as `kit.conversation.maker_key` names makers. parent: the job that ordered
     it. ordered: since when it waits for its turn, None while its specification may change. due:
-    before when it is not tried. exit: the code of its module. reason: why it is where it is.
+    before when it is not tried. Both once more, by a clock that nobody sets: since, not_before.
+    exit: the code of its module. reason: why it is where it is.
     """
 
     id: int
@@ -50,6 +53,8 @@ class Job:
     tries: int = 0
     ordered: float | None = None
     due: float = 0.0
+    since: float | None = None
+    not_before: float = 0.0
     started: float | None = None
     ended: float | None = None
     exit: int | None = None
@@ -76,17 +81,40 @@ class Job:
     process: int | None = None
     """The process in which it runs, while it does: a worker, or the server."""
     scope: trio.CancelScope | None = None
-    killed: str = ""
-    """By what it was asked to end."""
+    told: tuple[State, str] | None = None
+    """As what it was told to end, and why."""
     stopped: bool = False
     held: bool = False
     """Whether it waits for a server, as this one ends soon."""
+
+    by: "Job | None" = None
+    """The job that ordered it."""
+    children: "set[Job]" = field(factory=set)
+    """Those that it ordered and that have not ended."""
+    limits: Limits | None = None
+    """What it may use, once it runs."""
+    spent: dict[str, float] = field(factory=dict)
+    """What its jobs that have ended have used while it ran."""
+    ordered_jobs: int = 0
+    """How many jobs it has ordered while it ran, with those that they have."""
+    watched: bool = False
+    """Whether it is looked at what it uses together with its jobs."""
+    met: set[str] = field(factory=set)
+    """Limits that it met and lived on."""
+    guests: set[str] = field(factory=set)
+    """Jobs whose recipes bind files of this one: they may open what they see of it."""
 
     @property
     def exit_line(self) -> str:
         """What `wait` gives: the state, the code of the module if it ended with one, and why."""
         code = "" if self.exit is None else f" {self.exit}"
         return f"{self.state.value}{code}{f' {self.reason}' if self.reason else ''}"
+
+    @property
+    def limits_met(self) -> set[str]:
+        """The limits that it met and lived on."""
+        told = (self.live() if self.live is not None else self.usage).get("met", "")
+        return {*self.met, *filter(None, told.split(","))}
 
     def facts(self) -> Mapping[str, object]:
         """Tell what `status` shows."""
@@ -100,8 +128,15 @@ class Job:
             "exit": "-" if self.exit is None else self.exit,
             "stopped": "yes" if self.stopped else "no",
             "process": "-" if self.process is None else self.process,
+            "met": ",".join(sorted(self.limits_met)) or "-",
         }
         for name in ("created", "ordered", "started", "ended"):
             at = getattr(self, name)
             found[name] = "-" if at is None else f"{at:.3f}"
         return found
+
+
+def maker_of(job: Job) -> Caller:
+    """Say who ordered a job: what its order names is looked up with that one's rights."""
+    made_by = str(job.parent) if job.parent is not None else ""
+    return Caller(uid=job.uid, gid=job.gid, job=made_by, door="jobs")

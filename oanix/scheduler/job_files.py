@@ -10,7 +10,9 @@ from oanix.kit.awaited import AwaitedLines, Start
 from oanix.kit.file import check_truncate
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
 from oanix.recipe import format_recipe, parse
+from oanix.scheduler import family
 from oanix.scheduler.job import Job
+from oanix.scheduler.limits import Limits
 from oanix.scheduler.pipe import PipeWriter
 from oanix.scheduler.scheduler import Scheduler
 from oanix.scheduler.spec import PRIORITY, SPEC_MAX, parse_spec
@@ -63,7 +65,15 @@ class _Commands(AwaitedLines):
         else:
             verbs = "start, kill [SIGNAL], stop, cont, priority N, seal"
             raise fault(errno.EINVAL, f"{verb[:40]!r} is no command; write one of: {verbs}")
-        await scheduler.queue.saved(job)
+        if verb != "start":
+            await self._saved(verb)
+
+    async def _saved(self, verb: str) -> None:
+        try:
+            await self._scheduler.queue.saved(self._job)
+        except OSError as error:
+            why = f"{verb} was done, but is not on the disk yet: {error.strerror}"
+            raise fault(error.errno or errno.EIO, why) from None
 
 
 class Specification(Handler):
@@ -120,16 +130,11 @@ class _SpecHandle(Handle):
         answer = self.try_write(data, offset)
         if answer is not WOULD_BLOCK:
             return answer
-        self._said += data
-        self._take()
-        await self._scheduler.queue.saved(self._job)
-        return len(data)
-
-    def _take(self) -> None:
-        said = bytes(self._said)
+        said = bytes(self._said + data)
         self._said.clear()
-        self._scheduler.specify(self._job, parse_spec(said))
+        await self._scheduler.specified(self._job, parse_spec(said))
         self._opening.file.written()
+        return len(data)
 
     async def fsync(self, datasync: bool) -> None:
         await self._scheduler.queue.saved(self._job)
@@ -149,8 +154,9 @@ class _SpecHandle(Handle):
             return
         opening = self._opening
         try:
-            self._take()
-        except Exception as error:
+            self._scheduler.specify(self._job, parse_spec(bytes(self._said)))
+            opening.file.written()
+        except OSError as error:
             opening.namespace.sentences.report(error, opening.caller, f"close {opening.file.name}")
 
 
@@ -262,19 +268,24 @@ class _Following(Handle):
 
 
 def usage_text(job: Job) -> str:
-    """Tell what a job used, and what it may use."""
+    """Tell what a job used and what it may use, each limit in a line; `-` is what nobody knows."""
     told = job.live() if job.live is not None else job.usage
-    limits = told.get("limits", {})
+    limits = told.get("limits") or (job.limits or Limits.parse(job.spec.limits)).show()
+    told = {**told, **family.told(job)}
     lines: dict[str, object] = {}
+    for name, most in limits.items():
+        lines[name] = f"{_short(told.get(name))} of {_short(most)}"
     for name, value in told.items():
-        if name in ("limits", "backtrace"):
-            continue
-        most = limits.get(name)
-        lines[name] = f"{_short(value)} of {_short(most)}" if most is not None else _short(value)
+        if name not in limits and name not in ("limits", "backtrace", "met"):
+            lines[name] = _short(value)
+    if met := job.limits_met:
+        lines["met"] = ",".join(sorted(met))
     return facts(lines)
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

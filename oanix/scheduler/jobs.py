@@ -1,6 +1,7 @@
 """JobsFs: jobs as files, so that a shell script can order, watch and end them."""
 
 import errno
+import inspect
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakValueDictionary
 
 import trio
+from attrs import evolve
 
 from oanix.caller import Caller
 from oanix.errors import fault
@@ -27,7 +29,7 @@ from oanix.kit import (
 from oanix.kit.conversation import Quota
 from oanix.namespace import Namespace
 from oanix.node import READABLE, WOULD_BLOCK, CanReadlink, Handle, Node, WouldBlock
-from oanix.scheduler.job import Job
+from oanix.scheduler.job import Job, maker_of
 from oanix.scheduler.job_files import (
     Control,
     Input,
@@ -38,9 +40,11 @@ from oanix.scheduler.job_files import (
     usage_text,
 )
 from oanix.scheduler.queue import Queue
-from oanix.scheduler.scheduler import Room, Runner, Scheduler
+from oanix.scheduler.scheduler import Runner, Scheduler
 from oanix.scheduler.task import task_folder
+from oanix.scheduler.turns import Room
 from oanix.stat import Stat
+from oanix.table import Member
 
 if TYPE_CHECKING:
     from oanix.services.logs import LogsFs
@@ -68,7 +72,8 @@ class JobsFs(TableService):
     echo start >jobs/$n/ctl; cat jobs/$n/wait; cat jobs/$n/stdout
 
     Jobs persist: one that waits is there after a restart, and one that ran then has failed, with
-    the reason `interrupted`. A job sees and controls those that it has made.
+    the reason `interrupted`. A job that is granted /jobs sees and controls those that it has made,
+    and no others; they use what it may use, and end when it ends.
     """
 
     name: ClassVar[str] = "jobs"
@@ -77,24 +82,31 @@ class JobsFs(TableService):
     def __init__(
         self, folder: Path, logs: "LogsFs", root: Callable[[], Namespace], *,
         room: Room | None = None, serves: bool = True, clock: Callable[[], int] = time.time_ns,
+        steady: Callable[[], float] = time.monotonic, users: Callable[[int], bool] | None = None,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where jobs and modules are kept; logs: where runs are logged; root: the namespace of
-        the owner, for jobs that were ordered before a restart; serves: as for `Scheduler`. The
-        clock: nanoseconds.
+        the owner, for jobs that were ordered before a restart; serves, steady: as for `Scheduler`.
+        The clock: nanoseconds. users: whether a uid may order jobs, which act with the rights of
+        the server; the server's own and root's, unless it is said.
         """
         super().__init__(now=clock)
         self._logs = logs
         self.inner = Namespace()
         """What the server itself sees of jobs and logs."""
         self.scheduler = Scheduler(
-            Queue(folder / "jobs.db"), lambda: _runner(folder, root, self.inner, logs, serves),
-            room=room, serves=serves, now=lambda: clock() / 1e9,
+            Queue(folder / "jobs.db"),
+            lambda: _runner(folder, root, self.inner, logs, self._shown, serves),
+            room=room, serves=serves, now=lambda: clock() / 1e9, steady=steady,
         )  # fmt: skip
+        self._users = users or (lambda uid: uid in (0, os.geteuid()))
+        self.whose: WeakValueDictionary[int, Job] = WeakValueDictionary()
+        """The jobs whose files are looked at, by the numbers of these."""
         self._nursery: trio.Nursery | None = None
         quota = Quota(OPEN_NEW, "open jobs/new; close some")
-        self.grow([("new", 0o444, New(self.scheduler, quota))], _Jobs(self))
+        self._new = New(self.scheduler, quota, self._users)
+        self.grow([("new", 0o444, self._new)], _Jobs(self))
         self.inner.mount(self, "/jobs")
         self.inner.mount(logs, "/logs")
 
@@ -117,6 +129,27 @@ class JobsFs(TableService):
         if self._nursery is None:
             raise fault(errno.ESHUTDOWN, "the service is not running")
         self._nursery.start_soon(task)
+
+    def _shown(self, job: Job, member: Member) -> Member:
+        """Give what is bound for a job as it may see it: of all jobs, those that it makes.
+
+        The files of one job, bound by who may open them, are granted. Raises OSError EACCES.
+        """
+        if member.entry.service is not self:
+            return member
+        node = member.node
+        if node is self.root or isinstance(node, _Mine):
+            return evolve(member, node=_Mine(self, job))
+        other = self.whose.get(node.qid)
+        if other is not None and other is not job:
+            JobGuard(other).admit(maker_of(job))
+            other.guests.add(str(job.id))
+        return member
+
+    def own_rows(self) -> Rows:
+        """Give the files that stand beside the jobs."""
+        return [("README", 0o444, Text(inspect.cleandoc(self.__doc__ or "") + "\n")),
+                ("new", 0o444, self._new)]  # fmt: skip
 
     async def _log(self, job: Job, name: str) -> Handle:
         """Open a log of a job, which is made if need be."""
@@ -145,22 +178,31 @@ _OWNER = Caller(door="jobs")
 
 
 def _runner(
-    folder: Path, root: Callable[[], Namespace], inner: Namespace, logs: "LogsFs", serves: bool
-) -> Runner:
+    folder: Path, root: Callable[[], Namespace], inner: Namespace, logs: "LogsFs",
+    shown: Callable[[Job, Member], Member], serves: bool,
+) -> Runner:  # fmt: skip
     # wasmtime takes long to load, and most commands run no job.
     from oanix.scheduler.runner import WasiRunner
 
-    return WasiRunner(folder, root, inner, logs.open_run, shares=serves)
+    return WasiRunner(folder, root, inner, logs.open_run, shown, shares=serves)
 
 
-class _JobGuard:
-    """Who may use the files of a job: its user; of jobs, itself and the one that made it."""
+class JobGuard:
+    """Who may use the files of a job: its user; of jobs, itself, its maker, and whom it is bound.
+
+    A job that has been bound a file sees no other file of the same job.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def enter(self, caller: Caller) -> None:
         """Let somebody open a file. Raises OSError EACCES."""
+        if caller.job not in self._job.guests:
+            self.admit(caller)
+
+    def admit(self, caller: Caller) -> None:
+        """Let somebody open a file, or bind it for another. Raises OSError EACCES."""
         job = self._job
         if caller.job:
             allowed = caller.job in (str(job.id), str(job.parent))
@@ -179,9 +221,11 @@ class _JobDirectory(TableDirectory):
     def __init__(self, service: JobsFs, job: Job) -> None:
         super().__init__(
             service, Folder(service.rows_of(job)), 0o500,
-            owner=Owner(uid=job.uid, gid=job.gid), guard=_JobGuard(job), now=service.now,
+            owner=Owner(uid=job.uid, gid=job.gid), guard=JobGuard(job), now=service.now,
         )  # fmt: skip
         self._rows["log"] = _LogLink(service, job)
+        for node in (self, *self._rows.values()):
+            service.whose[node.qid] = job
 
 
 class _LogLink(CanReadlink):
@@ -202,8 +246,9 @@ class _LogLink(CanReadlink):
 class _Jobs:
     """The directories of the jobs, made when they are looked at."""
 
-    def __init__(self, service: JobsFs) -> None:
+    def __init__(self, service: JobsFs, maker: Job | None = None) -> None:
         self._service = service
+        self._maker = maker
         self._made: WeakValueDictionary[int, _JobDirectory] = WeakValueDictionary()
 
     def find(self, name: str) -> Node | None:
@@ -213,17 +258,26 @@ class _Jobs:
         made = self._made.get(int(name))
         if made is None:
             job = self._service.scheduler.find(int(name))
-            if job is None:
+            if job is None or (self._maker is not None and job.parent != self._maker.id):
                 return None
             made = self._made[job.id] = _JobDirectory(self._service, job)
         return made
 
     def names(self) -> list[str]:
         """List the jobs."""
-        return list(map(str, self._service.scheduler.ids()))
+        scheduler = self._service.scheduler
+        made = scheduler.ids() if self._maker is None else scheduler.ids_of(self._maker)
+        return list(map(str, made))
 
     def placed(self, directory: TableDirectory) -> None:
         """Learn in which directory they are."""
+
+
+class _Mine(TableDirectory):
+    """`/jobs` as a job sees it."""
+
+    def __init__(self, service: JobsFs, job: Job) -> None:
+        super().__init__(service, Folder(service.own_rows(), _Jobs(service, job)), now=service.now)
 
 
 class New(Handler):
@@ -232,11 +286,16 @@ class New(Handler):
     reads = True
     makes = True
 
-    def __init__(self, scheduler: Scheduler, quota: Quota) -> None:
+    def __init__(self, scheduler: Scheduler, quota: Quota, users: Callable[[int], bool]) -> None:
         self._scheduler = scheduler
         self._quota = quota
+        self._users = users
 
     async def open(self, opening: Opening) -> Handle:
+        if not self._users(opening.caller.uid):
+            raise fault(
+                errno.EACCES, "jobs act with the rights of the server: its user orders them"
+            )
         self._quota.hold(opening.caller)
         return _NewHandle(self._scheduler, self._quota, opening)
 

@@ -46,12 +46,17 @@ MIGRATIONS: Final = (
     CREATE INDEX unfinished ON jobs (id) WHERE state IN ('pending', 'running');
     CREATE INDEX by_end ON jobs (ended) WHERE ended IS NOT NULL;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX by_parent ON jobs (parent) WHERE parent IS NOT NULL;
+    """,
 )
-"""Schema 1: a row a job; its id is never used again."""
+"""Schema 1: a row a job; its id is never used again. 2: what was stopped stays so."""
 
 _COLUMNS: Final = (
     "id", "owner", "uid", "gid", "parent", "spec", "created", "priority", "state", "reason",
     "tries", "ordered", "due", "started", "ended", "exit", "usage", "sealed", "recipe", "result",
+    "stopped",
 )  # fmt: skip
 _SAVE: Final = (
     f"INSERT OR REPLACE INTO jobs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -172,6 +177,11 @@ class Queue:
         """List the ids of all jobs, oldest first."""
         return [cast("int", row[0]) for row in self._ask("SELECT id FROM jobs")]
 
+    def ids_of(self, parent: int) -> list[int]:
+        """List the ids of the jobs that a job has made, oldest first."""
+        rows = self._ask("SELECT id FROM jobs WHERE parent = ? ORDER BY id", parent)
+        return [cast("int", row[0]) for row in rows]
+
     def ended_before(self, keep: int) -> list[int]:
         """List the jobs that ended, but for the last so many."""
         rows = self._ask(
@@ -192,7 +202,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.id, job.owner, job.uid, job.gid, job.parent, job.spec.show(), job.created,
         job.priority, job.state.value, job.reason, job.tries, job.ordered, job.due, job.started,
         job.ended, job.exit, json.dumps(job.usage), int(job.sealed), job.recipe,
-        job.result,
+        job.result, int(job.stopped),
     )  # fmt: skip
 
 
@@ -201,5 +211,5 @@ def _job(row: Row) -> Job:
     said["spec"] = parse_spec(said["spec"])
     said["state"] = State(said["state"])
     said["usage"] = json.loads(said["usage"])
-    said["sealed"] = bool(said["sealed"])
+    said["sealed"], said["stopped"] = bool(said["sealed"]), bool(said["stopped"])
     return Job(**said)

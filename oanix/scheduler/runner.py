@@ -16,12 +16,14 @@ from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.recipe import parse
 from oanix.scheduler.engine import DIRECT, Ended, Guest, GuestLimits, Used
+from oanix.scheduler.family import ancestors
 from oanix.scheduler.inside import Inside
-from oanix.scheduler.job import Job
+from oanix.scheduler.job import Job, maker_of
 from oanix.scheduler.limits import Limits
 from oanix.scheduler.modules import Modules, Stored
 from oanix.scheduler.pipe import PipeReader
 from oanix.scheduler.scheduler import Ending
+from oanix.scheduler.spec import Source
 from oanix.scheduler.stdio import Given, Kept
 from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
 from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest
@@ -29,6 +31,7 @@ from oanix.scheduler.worlds import default_recipe, hidden_in, world
 
 if TYPE_CHECKING:
     from oanix.node import Handle
+    from oanix.table import Member
 
 NOTHING = Used(wall=0.0, cpu=0.0, memory=0, fuel=None)
 LAST_S = 2.0
@@ -40,15 +43,18 @@ class WasiRunner:
 
     def __init__(
         self, folder: Path, root: Callable[[], Namespace], inner: Namespace,
-        open_run: Callable[[str], object], *, shares: bool,
+        open_run: Callable[[str], object], shown: "Callable[[Job, Member], Member]", *,
+        shares: bool,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where modules are kept; root: the namespace of the owner; inner: one that shows
         `/jobs` and `/logs` as the server sees them; open_run: makes the folder of a run's logs;
-        shares: whether this process has more to do than one job, so that jobs run in others.
+        shown: how a job sees what is bound for it; shares: whether this process has more to do than
+        one job, so that jobs run in others.
         """
         self._open_run = open_run
+        self._shown = shown
         self._root = root
         self._inner = inner
         self._modules = Modules(folder)
@@ -68,6 +74,10 @@ class WasiRunner:
             found = home.resolve(caller, spec.module)
             if found.is_directory:
                 raise fault(errno.EISDIR, f"{spec.module} is a directory, and no module")
+        if isinstance(spec.stdin, Source):
+            given = home.resolve(maker_of(job), spec.stdin.path)
+            if given.is_directory:
+                raise fault(errno.EISDIR, f"{spec.stdin.path} is a directory: no job can read it")
         home.derive(parse(self._recipe(job, home), "namespace"))
 
     def _home(self, job: Job) -> Namespace:
@@ -85,12 +95,15 @@ class WasiRunner:
     async def run(self, job: Job) -> Ending:
         """Run a job once, to its end."""
         home, caller = self._home(job), caller_of(job)
-        limits = Limits.parse(job.spec.limits)
+        limits = job.limits or Limits.parse(job.spec.limits)
         module = await self._modules.find(job.spec.module, Client(home, caller))
         self._open_run(str(job.id))
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")
-        space = world(home, self._recipe(job, home), {"/task": task, "/logs": logs})
+        space = world(
+            home, self._recipe(job, home), {"/task": task, "/logs": logs},
+            lambda member: self._shown(job, member),
+        )  # fmt: skip
         if job.sealed:
             space.seal()
         job.recipe, job.namespace = space.recipe(), space
@@ -125,7 +138,8 @@ class WasiRunner:
             job.live, job.pause, job.process = used, guest.pause, guest.process
             guest.pause(job.stopped)
 
-        inside = self._workers is None or job.spec.worker is False
+        # What a job orders is no more trusted than the job itself.
+        inside = self._workers is None or all(one.spec.worker is False for one in ancestors(job))
         place = self._inside if inside or self._workers is None else self._workers
         try:
             return _ending(
@@ -140,16 +154,22 @@ class WasiRunner:
 
     async def _standard(self, job: Job, caller: Caller) -> list[OpenFile | None]:
         """Open its standard input, output and error."""
-        given = job.spec.stdin
-        source: Handle = PipeReader(job.stdin) if given is None else Given(given.encode())
-        at = self._inner.resolve(caller, f"/jobs/{job.id}/stdin")
-        files: list[OpenFile | None] = [OpenFile(at, source, os.O_RDONLY)]
+        files: list[OpenFile | None] = [await self._input(job, caller)]
         for name in ("stdout", "stderr"):
             channel = self._inner.resolve(caller, f"/logs/runs/{job.id}/{name}")
             log = await channel.open(caller, os.O_WRONLY | os.O_APPEND)
             kept = Kept(log, caller, lambda data: job.output.ring())
             files.append(OpenFile(channel, kept, os.O_WRONLY))
         return files
+
+    async def _input(self, job: Job, caller: Caller) -> OpenFile:
+        given = job.spec.stdin
+        if isinstance(given, Source):
+            maker = maker_of(job)
+            return await self._home(job).resolve(maker, given.path).open(maker, os.O_RDONLY)
+        source: Handle = PipeReader(job.stdin) if given is None else Given(given.encode())
+        at = self._inner.resolve(caller, f"/jobs/{job.id}/stdin")
+        return OpenFile(at, source, os.O_RDONLY)
 
     async def _note(self, job: Job, message: str, **more: Any) -> None:
         line = json.dumps({"message": f"job {job.id} {message}", "try": job.tries, **more})

@@ -7,7 +7,6 @@ its runner's matter.
 
 import errno
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -22,20 +21,22 @@ from oanix.caller import Caller
 from oanix.errors import fault
 from oanix.kit.conversation import maker_key
 from oanix.namespace import Namespace
+from oanix.scheduler import family
 from oanix.scheduler.job import Job, State
 from oanix.scheduler.queue import Queue
 from oanix.scheduler.spec import PRIORITY, Spec
+from oanix.scheduler.turns import Room, circle, next_turn
 
 log = logging.getLogger(__name__)
-
-AGEING_S: Final = 30.0
-"""A job that waits gains a point of priority in so many seconds."""
 
 KEPT: Final = 1_000
 """Jobs that have ended and are still shown."""
 
 OWNED: Final = 10_000
 """Jobs that one user may have waiting."""
+
+WATCH_S: Final = 0.05
+"""How often it is looked whether a job has passed a limit together with its jobs."""
 
 
 @frozen(kw_only=True)
@@ -68,25 +69,19 @@ class Runner(Protocol):
         """
 
 
-@frozen(kw_only=True)
-class Room:
-    """How many jobs run at a time: in all, and of one user."""
-
-    jobs: int = 64
-    of_one: int = 32
-
-
 class Scheduler:
     """The jobs of one server. Use it while it is `running`."""
 
     def __init__(
         self, queue: Queue, runner: Callable[[], Runner], *, room: Room | None = None,
         serves: bool = True, now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Make it.
 
         runner: made when a job is started; serves: whether it takes up what earlier runs have left,
-        as what ends soon does not; the clock: seconds since the epoch.
+        as what ends soon does not. now gives the seconds since the epoch, for people; what is
+        waited for goes by `steady`, which nobody sets.
         """
         self._serves = serves
         self.queue = queue
@@ -94,11 +89,11 @@ class Scheduler:
         self._runner: Runner | None = None
         self.room = room or Room()
         self.now = now
+        self.steady = steady
         self.bell = Bell()
         """Rung when any job changes."""
         self._jobs: dict[int, Job] = {}
         self._ended: set[int] = set()
-        self._running: Counter[str] = Counter()
         self._work = Bell()
         self._nursery: trio.Nursery | None = None
         self._beside: trio.Nursery | None = None
@@ -139,32 +134,63 @@ class Scheduler:
             self.queue.close()
 
     def _recover(self) -> None:
-        """Take up what an earlier run has left: what ran is interrupted, what waited waits."""
+        """Take up what an earlier run has left: what ran is interrupted, what waited waits.
+
+        The jobs of a job end with it: what they were made of has gone.
+        """
         self._ended = set(self.queue.ids())
+        now, steady = self.now(), self.steady()
         for job in self.queue.unfinished():
             self._ended.discard(job.id)
             self._jobs[job.id] = job
             job.held = not self._serves
+            # The clock may have been set meanwhile: nothing is older, or later, than it can be.
+            if job.ordered is not None:
+                job.since = steady - max(now - job.ordered, 0.0)
+            longest = job.spec.retry.after(max(job.tries, 1))
+            job.not_before = steady + min(max(job.due - now, 0.0), longest)
             if job.state is State.RUNNING:
-                ending = Ending(reason="interrupted", usage=job.usage)
-                self._conclude(job, ending)
+                if job.parent is not None:
+                    job.told = State.FAILED, "interrupted"
+                self._conclude(job, Ending(reason="interrupted", usage=job.usage))
+            elif job.parent is not None:
+                self._finish(job, State.CANCELLED, f"job {job.parent} ended")
 
     # Ordering ------------------------------------------------------------------------------------
 
     async def draft(self, caller: Caller, home: Namespace) -> Job:
         """Make a job that is not started. Raises OSError EMFILE for too many; as the disk does."""
         owner = maker_key(caller)
-        waiting = sum(job.owner == owner for job in self._jobs.values())
-        if waiting >= OWNED:
+        parent = self._maker(caller)
+        if parent is not None:
+            family.admit(parent)
+        elif sum(job.owner == owner for job in self._jobs.values()) >= OWNED:
             raise fault(errno.EMFILE, f"you have {OWNED} jobs that have not ended")
-        parent = int(caller.job) if caller.job.isdigit() else None
-        job = Job(self.queue.next_id(), owner, caller.uid, caller.gid, parent, Spec(), self.now())
+        job = Job(
+            self.queue.next_id(), owner, caller.uid, caller.gid,
+            parent.id if parent is not None else None, Spec(), self.now(), home=home, by=parent,
+        )  # fmt: skip
         self._jobs[job.id] = job
+        if parent is not None:
+            parent.children.add(job)
         try:
             await self.queue.saved(job)
         except BaseException:
             del self._jobs[job.id]
+            if parent is not None:
+                parent.children.discard(job)
+            self.queue.forget(job.id)
             raise
+        if parent is not None and parent.state is not State.RUNNING:
+            self._finish(job, State.CANCELLED, f"job {parent.id} ended")
+        return job
+
+    def _maker(self, caller: Caller) -> Job | None:
+        if not caller.job:
+            return None
+        job = self._jobs.get(int(caller.job)) if caller.job.isdigit() else None
+        if job is None or job.state is not State.RUNNING:
+            raise fault(errno.ESRCH, f"job {caller.job} does not run, and orders no more")
         return job
 
     def specify(self, job: Job, spec: Spec) -> None:
@@ -172,21 +198,50 @@ class Scheduler:
         self._require_draft(job)
         if job.id in spec.after:
             raise fault(errno.EINVAL, "a job does not come after itself")
-        job.spec, job.priority = spec, spec.priority
+        job.spec, job.priority = spec, self._priority(job, spec.priority)
         self._changed(job)
+
+    async def specified(self, job: Job, spec: Spec) -> None:
+        """Say what a job is to be, and have it on the disk. Raises OSError as the disk, too."""
+        before = job.spec, job.priority
+        self.specify(job, spec)
+        await self._or_back(job, before)
+
+    def _priority(self, job: Job, asked: int) -> int:
+        # What a job orders does not go before the job itself.
+        return asked if job.by is None else min(asked, job.by.priority)
+
+    async def _or_back(self, job: Job, before: tuple[Spec, int]) -> None:
+        """Have a change of an order on the disk, or not at all."""
+        try:
+            await self.queue.saved(job)
+        except OSError:
+            if job.state is State.PENDING:
+                job.spec, job.priority = before
+                job.ordered = job.since = None
+                job.reason = "not started"
+            raise
 
     async def start(self, job: Job) -> None:
         """Let a job run when its turn comes. Raises OSError as `Runner.check`, EBUSY, EINVAL."""
         self._require_draft(job)
         job.spec.ready()
         for number in job.spec.after:
-            if self.find(number) is None:
-                raise fault(errno.EINVAL, f"after: there is no job {number}")
+            before = self.find(number)
+            if before is None or before.owner != job.owner:
+                raise fault(errno.EINVAL, f"after: you have no job {number}")
+        if way := circle(job, self.find):
+            told = " after ".join(map(str, way))
+            raise fault(errno.EINVAL, f"these jobs would wait for each other: {told}")
         self.runner.check(job)
         job.ordered = self.now()
         job.reason = "queued"
-        await self.queue.saved(job)
-        self._changed(job)
+        await self._or_back(job, (job.spec, job.priority))
+        if job.state is State.PENDING:
+            # It is begun once it is on the disk: what was refused never runs.
+            job.since = self.steady()
+            job.bell.ring()
+            self.bell.ring()
         self._work.ring()
 
     def _require_draft(self, job: Job) -> None:
@@ -206,6 +261,11 @@ class Scheduler:
         """List all jobs that there are, oldest first."""
         return sorted({*self._ended, *self._jobs})
 
+    def ids_of(self, maker: Job) -> list[int]:
+        """List the jobs that a job has made, oldest first."""
+        mine = {job.id for job in self._jobs.values() if job.parent == maker.id}
+        return sorted({*mine, *self.queue.ids_of(maker.id)})
+
     def counts(self) -> dict[str, str]:
         """Tell how many jobs wait, run, and have ended."""
         states = Counter(job.state for job in self._jobs.values())
@@ -221,9 +281,14 @@ class Scheduler:
         """End a job. Raises OSError ESRCH when it has ended."""
         if job.state.ended:
             raise fault(errno.ESRCH, f"job {job.id} has ended: {job.exit_line}")
-        job.killed = signal
+        self._end(job, State.CANCELLED, f"killed {signal}")
+
+    def _end(self, job: Job, state: State, reason: str) -> None:
+        """Have a job end, wherever it is."""
+        if job.told is None:
+            job.told = state, reason
         if job.state is State.PENDING:
-            self._finish(job, State.CANCELLED, f"killed {signal}")
+            self._finish(job, *job.told)
         elif job.scope is not None:
             job.scope.cancel()
 
@@ -252,7 +317,7 @@ class Scheduler:
             raise fault(errno.EINVAL, f"a priority is from {PRIORITY[0]} to {PRIORITY[-1]}")
         if job.state.ended:
             raise fault(errno.ESRCH, f"job {job.id} has ended: {job.exit_line}")
-        job.priority = priority
+        job.priority = self._priority(job, priority)
         self._changed(job)
         self._work.ring()
 
@@ -279,88 +344,45 @@ class Scheduler:
     async def _dispatch(self) -> None:
         assert self._nursery is not None
         while True:
-            wait = math.inf
-            while True:
-                job, wait = self._next()
-                if job is None:
-                    break
-                await self._begin(job)
-            with trio.move_on_after(wait):
-                await self._work.wait()
-
-    def _next(self) -> tuple[Job | None, float]:
-        """Give the job whose turn it is, or in how many seconds to look again."""
-        now, wait = self.now(), math.inf
-        best: tuple[float, int, Job] | None = None
-        full = self._running.total() >= self.room.jobs
-        for job in list(self._jobs.values()):
-            if job.state is not State.PENDING or job.ordered is None:
-                continue
-            if job.stopped or job.held:
-                continue
-            if self._overdue(job, now):
-                self._finish(job, State.FAILED, "timeout")
-                continue
-            if job.spec.timeout is not None:
-                wait = min(wait, job.ordered + job.spec.timeout - now)
-            if not self._allowed(job):
-                continue
-            if job.due > now:
-                wait = min(wait, job.due - now)
-                continue
-            if full or self._running[job.owner] >= self.room.of_one:
-                continue
-            rank = (-job.priority - (now - job.ordered) / AGEING_S, job.id, job)
-            best = min(best, rank) if best is not None else rank
-        return (best[2] if best is not None else None), max(wait, 0.0)
-
-    def _overdue(self, job: Job, now: float) -> bool:
-        timeout, ordered = job.spec.timeout, job.ordered
-        return timeout is not None and ordered is not None and now >= ordered + timeout
-
-    def _allowed(self, job: Job) -> bool:
-        """Whether all that a job comes after have completed; ends it when one of them has not."""
-        for number in job.spec.after:
-            before = self.find(number)
-            if before is None or before.state in (State.FAILED, State.CANCELLED):
-                how = "is gone" if before is None else before.state.value
-                self._finish(job, State.FAILED, f"job {number} {how}")
-                return False
-            if not before.state.ended:
-                reason = f"waits for job {number}"
-                if job.reason != reason:
-                    job.reason = reason
-                    self._changed(job)
-                return False
-        return True
+            turn = next_turn(self._jobs.values(), self.steady(), self.room, self.find)
+            if turn.job is None:
+                with trio.move_on_after(turn.wait):
+                    await self._work.wait()
+            elif turn.failed:
+                self._finish(turn.job, State.FAILED, turn.failed)
+            else:
+                await self._begin(turn.job)
 
     async def _begin(self, job: Job) -> None:
         assert self._nursery is not None
         job.state, job.reason = State.RUNNING, ""
         job.started, job.tries = self.now(), job.tries + 1
-        self._running[job.owner] += 1
+        job.limits = family.limits_of(job)
+        job.usage, job.met = {}, set()
         try:
             # What runs was written down as running: a crash finds it so, and it never runs twice.
             await self.queue.saved(job)
         except OSError as error:
-            self._running[job.owner] -= 1
-            self._finish(job, State.FAILED, f"the queue cannot be written: {error.strerror}")
+            self._finish(job, State.FAILED, f"error the queue cannot be written: {error.strerror}")
             return
         job.bell.ring()
         self.bell.ring()
         self._nursery.start_soon(self._run, job)
+        if job.by is not None and not job.by.watched:
+            job.by.watched = True
+            self._nursery.start_soon(self._watch, job.by)
 
     async def _run(self, job: Job) -> None:
         ending = Ending(reason="interrupted", usage={})
         try:
             with trio.CancelScope() as job.scope:
-                if job.spec.timeout is not None and job.ordered is not None:
-                    left = job.ordered + job.spec.timeout - self.now()
+                if job.spec.timeout is not None and job.since is not None:
+                    left = job.since + job.spec.timeout - self.steady()
                     job.scope.deadline = trio.current_time() + max(left, 0)
-                if job.killed:
+                if job.told is not None:
                     job.scope.cancel()
                 ending = await self.runner.run(job)
-            if job.scope.cancelled_caught and not job.killed:
+            if job.scope.cancelled_caught and job.told is None:
                 ending = evolve(ending, reason="timeout")
         except OSError as error:
             ending = Ending(reason=f"error {error.strerror}", usage={})
@@ -369,19 +391,35 @@ class Scheduler:
             ending = Ending(reason=f"internal error {type(error).__name__}", usage={})
         finally:
             job.scope = None
-            self._running[job.owner] -= 1
+            for child in list(job.children):
+                self._end(child, State.CANCELLED, f"job {job.id} ended")
             self._conclude(job, ending)
             self._work.ring()
 
+    async def _watch(self, job: Job) -> None:
+        """End a job that passes a limit together with its jobs."""
+        tries = job.tries
+        while job.state is State.RUNNING and job.tries == tries:
+            if name := family.over(job):
+                self._end(job, State.FAILED, name)
+                break
+            await trio.sleep(WATCH_S)
+        job.watched = False
+
     def _conclude(self, job: Job, ending: Ending) -> None:
-        job.usage, job.exit = ending.usage, ending.exit
-        if job.killed:
-            self._finish(job, State.CANCELLED, f"killed {job.killed}")
+        job.usage, job.exit = {**job.usage, **ending.usage}, ending.exit
+        if met := job.limits_met:
+            job.usage["met"] = ",".join(sorted(met))
+        job.usage.update(family.told(job))
+        family.spend(job, job.usage)
+        if job.told is not None:
+            self._finish(job, *job.told)
         elif ending.good:
             self._finish(job, State.COMPLETED, "")
         elif self._again(job, ending):
             delay = job.spec.retry.after(job.tries)
             job.state, job.due = State.PENDING, self.now() + delay
+            job.not_before = self.steady() + delay
             job.reason = f"tried {job.tries} times, last {ending.reason or 'exit'}"
             self._changed(job)
         else:
@@ -395,6 +433,8 @@ class Scheduler:
     def _finish(self, job: Job, state: State, reason: str) -> None:
         job.state, job.reason, job.ended = state, reason, self.now()
         job.stopped = False
+        if job.by is not None:
+            job.by.children.discard(job)
         job.stdin.end()
         self._changed(job)
         job.output.ring()

@@ -39,6 +39,13 @@ class Retry:
         return float(min(self.delay * 2 ** (tried - 1), 3_600.0))
 
 
+@frozen
+class Source:
+    """A file that a job reads as its standard input, as its maker sees it."""
+
+    path: str
+
+
 @frozen(kw_only=True)
 class Spec:
     """What a job is to be.
@@ -47,15 +54,16 @@ class Spec:
     before; kind: an installed agent in place of a module. namespace: the recipe of its world; None
     has the default, and grant adds paths to that. priority: higher goes first. timeout: seconds
     from its start to its end, retries included. after: jobs that must have completed. stdin: a
-    text; None waits for what is written into the file. worker: False has it run in the server,
-    where a small module that is trusted starts at once.
+    text, or a file such as the `stdout` of another job; None waits for what is written into the
+    job's own. worker: False has it run in the server, where a small module that is trusted starts
+    at once.
     """
 
     module: str = ""
     kind: str = ""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(factory=dict)
-    stdin: str | None = None
+    stdin: str | Source | None = None
     namespace: str | None = None
     grant: tuple[str, ...] = ()
     limits: Mapping[str, object] = field(factory=dict)
@@ -117,6 +125,15 @@ def _text(value: object) -> str:
 
 def _optional_text(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _stdin(value: object) -> str | Source | None:
+    if not isinstance(value, dict):
+        return _optional_text(value)
+    path = _text(value.get("path"))
+    if set(value) != {"path"} or not path.startswith("/"):
+        raise fault(errno.EINVAL, 'this is a text, or {"path": "/jobs/7/stdout"}: a file to read')
+    return Source(path)
 
 
 def _args(value: object) -> tuple[str, ...]:
@@ -231,7 +248,7 @@ def _name(value: object) -> str:
 
 
 _READERS: Final[dict[str, Callable[[object], object]]] = {
-    "module": _module, "kind": _kind, "args": _args, "env": _env, "stdin": _optional_text,
+    "module": _module, "kind": _kind, "args": _args, "env": _env, "stdin": _stdin,
     "namespace": _recipe, "grant": _grant, "limits": _limits, "priority": _priority,
     "retry": _retry, "timeout": _timeout, "after": _after, "name": _name,
     "worker": _flag, "input": lambda value: value,

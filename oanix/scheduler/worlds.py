@@ -1,12 +1,15 @@
 """Worlds: the namespace of a job, as its order or the default grants it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+
+from attrs import evolve
 
 from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.namespace import Namespace
 from oanix.recipe import parse, quote
+from oanix.table import Member, mapped
 
 HIDDEN: Final = (".env*", "*.pem", "*.key", ".git/config")
 """What the default hides in a workspace: where secrets are."""
@@ -37,12 +40,20 @@ def _exists(parent: Namespace, caller: Caller, path: str) -> bool:
     return True
 
 
-def world(parent: Namespace, recipe: str, given: Mapping[str, Channel]) -> Namespace:
-    """Make the namespace of a job. given: what every job is given, at these paths.
+def world(
+    parent: Namespace, recipe: str, given: Mapping[str, Channel],
+    shown: Callable[[Member], Member],
+) -> Namespace:  # fmt: skip
+    """Make the namespace of a job.
 
-    Raises RecipeError, with line and column.
+    given: what every job is given, at these paths; shown: how a service shows it what is bound.
+    Raises RecipeError, with line and column; OSError as `shown`.
     """
-    return parent.derive(parse(recipe, "namespace"), given)
+    space = parent.derive(parse(recipe, "namespace"), given)
+    space.table = mapped(
+        space.table, lambda place: evolve(place, members=tuple(map(shown, place.members)))
+    )
+    return space
 
 
 def hidden_in(channel: Channel, caller: Caller) -> list[str]:

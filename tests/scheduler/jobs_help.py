@@ -12,7 +12,7 @@ from oanix.caller import Caller
 from oanix.client import Client
 from oanix.namespace import Namespace
 from oanix.scheduler.jobs import JobsFs
-from oanix.scheduler.scheduler import Room
+from oanix.scheduler.turns import Room
 from oanix.services.devfs import DevFs
 from oanix.services.logs import LogsFs
 from oanix.services.procfs import ProcFs
@@ -53,7 +53,11 @@ FLOOD = wasm(
     " (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (br $l))))"
 )
 SPIN = wasm('(func (export "_start") (loop $l (br $l)))')
+LARGE = wasm('(module (memory (export "memory") 20) (func (export "_start") (loop $l (br $l))))')
+"""Has 1.25 MiB of memory, and spins."""
+
 MODULES = {
+    "large": LARGE,
     "hello": saying("hello\n"), "fails": saying("no\n", 3), "echo": ECHO, "flood": FLOOD,
     "spin": SPIN, "trap": wasm('(func (export "_start") unreachable)'), "bad": b"\0asm\1",
 }  # fmt: skip
@@ -111,7 +115,7 @@ class Jobs:
         """Wait until a job is in a state."""
         await self.until(number, "state", lambda said: said == state)
         if state == "running":
-            await self.until(number, "wall", bool, "usage")
+            await self.until(number, "wall", lambda said: said[0] != "-", "usage")
 
     async def until(
         self, number: int, name: str, good: Callable[[str], bool], of: str = "status"
@@ -133,6 +137,7 @@ async def jobs(folder: Path, **more: Any) -> AsyncIterator[Jobs]:
         (folder / "workspace" / f"{name}.wasm").write_bytes(data)
     namespace = Namespace()
     logs = LogsFs(folder / "logs")
+    more = {"users": lambda uid: True, **more}
     service = JobsFs(folder / "jobs", logs, lambda: namespace, **more)
     namespace.mount(WorkspaceFs(str(folder / "workspace")), "/workspace")
     namespace.mount(logs, "/logs")

@@ -15,7 +15,7 @@ import trio
 
 from oanix.caller import Caller
 from oanix.client import Client
-from oanix.scheduler.scheduler import Room
+from oanix.scheduler.turns import Room
 from tests.scheduler.jobs_help import Jobs, jobs
 
 
@@ -206,7 +206,10 @@ async def test_a_job_is_tried_again_as_its_order_says(here: Jobs) -> None:
 
 async def test_priority_decides_and_waiting_raises_it(tmp_path: Path) -> None:
     times = [0]
-    async with jobs(tmp_path, room=Room(jobs=1, of_one=1), clock=lambda: times[0]) as here:
+    async with jobs(
+        tmp_path, room=Room(jobs=1, of_one=1), clock=lambda: times[0],
+        steady=lambda: times[0] / 1e9,
+    ) as here:  # fmt: skip
         running = await here.start("echo")
         await here.reached(running, "running")
         old = await here.start("hello", priority=0)
