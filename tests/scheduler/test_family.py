@@ -32,6 +32,7 @@ def job_of(here: Jobs, number: int) -> Job:
 async def within(here: Jobs, number: int) -> Jobs:
     """Act as a job that runs does, by its own namespace."""
     await here.reached(number, "running")
+    await here.until(number, "memory", lambda said: not said.startswith("0 "), "usage")
     space = job_of(here, number).namespace
     assert space is not None
     return Jobs(space, here.service, Caller(uid=1_000, gid=1_000, job=str(number), door="wasi"))
@@ -156,10 +157,10 @@ async def test_a_job_gives_its_jobs_what_it_has_left_at_most(here: Jobs) -> None
     assert (given.files, given.table, given.output, given.written) == (10, 50, 1_024, 1 << 20)
     assert given.jobs == 7
     assert 1 < given.cpu <= 2
-    assert 0 < given.wall < 30
+    assert 0 < given.wall <= 30
     assert given.memory == (8 << 20) - 65_536
     assert given.fuel is not None
-    assert given.fuel < 10**12
+    assert given.fuel <= 10**12
     flood = await inside.start("flood", limits={"output": "1G"})
     assert await inside.wait(flood) == "failed output"
 

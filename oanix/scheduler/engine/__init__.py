@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from oanix.scheduler.engine.ending import Ended, GuestLimits, Used
 from oanix.scheduler.engine.engine import BadModule, Engine, Module
-from oanix.scheduler.engine.functions import Exit, Function
+from oanix.scheduler.engine.functions import Exit, Function, close_unawaited
 from oanix.scheduler.engine.loaded import Loaded
 from oanix.scheduler.engine.memory import Memory
 
@@ -39,5 +39,5 @@ else:
 
 __all__ = [
     "DIRECT", "BadModule", "Ended", "Engine", "Exit", "Function", "Guest", "GuestLimits", "Linker",
-    "Loaded", "Memory", "Module", "SharedMemories", "SharedMemory", "Used",
+    "Loaded", "Memory", "Module", "SharedMemories", "SharedMemory", "Used", "close_unawaited",
 ]  # fmt: skip

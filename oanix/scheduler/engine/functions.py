@@ -18,6 +18,13 @@ class Exit(Exception):
         self.code = code
 
 
+def close_unawaited(answer: object) -> None:
+    """Let go of an answer that was to be awaited, and is not: its guest has ended."""
+    close = getattr(answer, "close", None)
+    if close is not None:
+        close()
+
+
 @frozen(eq=False)
 class Function:
     """A function of the host.

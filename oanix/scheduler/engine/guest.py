@@ -13,7 +13,7 @@ from oanix.bell import Bell
 from oanix.scheduler.engine import bindings
 from oanix.scheduler.engine.ending import Ended, GuestLimits, Used, refused_of, told_of
 from oanix.scheduler.engine.engine import Module
-from oanix.scheduler.engine.functions import Exit
+from oanix.scheduler.engine.functions import Exit, close_unawaited
 from oanix.scheduler.engine.linking import Linker, put_result
 from oanix.scheduler.engine.memory import Memory
 
@@ -70,6 +70,7 @@ class Guest:
     def close(self) -> None:
         """Let go of it; nothing of it runs any more."""
         if self._context:
+            close_unawaited(self.waiting)
             self._peak = self.memory.size
             self.memory.close()
             self._context = 0

@@ -5,11 +5,11 @@ Nothing that a guest passes raises beyond this module but `Exit` and `OverLimit`
 """
 
 import errno
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final
 
 from oanix.errors import fault
-from oanix.scheduler.engine import Exit, Function, Guest
+from oanix.scheduler.engine import Exit, Function, Guest, close_unawaited
 from oanix.scheduler.wasi import abi, attributes, files, listing, names, polling, system
 from oanix.scheduler.wasi.process import OverLimit, Process
 
@@ -79,15 +79,32 @@ def _exit(guest: Guest, code: int) -> int:
     raise Exit(code)
 
 
-def _answering(name: str, call: Call) -> Callable[..., int | Awaitable[int]]:
-    async def waited(process: Process, answer: Awaitable[int], arguments: tuple[int, ...]) -> int:
+class _Waited:
+    """A call that waits; whoever does not wait for it closes it."""
+
+    def __init__(
+        self, process: Process, name: str, answer: Awaitable[int], arguments: tuple[int, ...]
+    ) -> None:
+        self._process, self._name = process, name
+        self._answer, self._arguments = answer, arguments
+
+    def __await__(self) -> Generator[Any, Any, int]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> int:
         try:
-            return await answer
+            return await self._answer
         except (Exit, OverLimit):
             raise
         except Exception as error:
-            return _failed(process, name, error, arguments)
+            return _failed(self._process, self._name, error, self._arguments)
 
+    def close(self) -> None:
+        """Let go of what nobody will wait for any more."""
+        close_unawaited(self._answer)
+
+
+def _answering(name: str, call: Call) -> Callable[..., int | Awaitable[int]]:
     def answered(guest: Guest, *arguments: int) -> int | Awaitable[int]:
         process: Process = guest.state
         try:
@@ -98,7 +115,7 @@ def _answering(name: str, call: Call) -> Callable[..., int | Awaitable[int]]:
             return _failed(process, name, error, arguments)
         if answer.__class__ is int or isinstance(answer, int):
             return answer
-        return waited(process, answer, arguments)
+        return _Waited(process, name, answer, arguments)
 
     return answered
 

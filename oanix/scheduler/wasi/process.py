@@ -82,13 +82,13 @@ class Process:
             if file is not None:
                 flags = _fd_flags(file.flags)
                 given = Opened.of(file, flags, abi.ALL, standard=number in (1, 2))
-                assert self.fds.add(given) == number
+                assert self.added(given) == number
 
     def preopen(self, channel: Channel, path: str) -> int:
         """Open a directory before the start, known to the guest by a path."""
         if not channel.is_directory:
             raise fault(errno.ENOTDIR, "only a directory can be opened before the start", path)
-        return self.fds.add(Folder(channel, path))
+        return self.added(Folder(channel, path))
 
     def close(self) -> None:
         """Close what it has left open."""

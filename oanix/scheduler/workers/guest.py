@@ -17,6 +17,7 @@ from oanix.scheduler.engine import (
     GuestLimits,
     Memory,
     Used,
+    close_unawaited,
 )
 from oanix.scheduler.workers import wire
 
@@ -250,6 +251,8 @@ class WorkerGuest:
 
     def close(self) -> None:
         """Let go of it."""
+        waiting, self._waiting = self._waiting, None
+        close_unawaited(waiting)
         self.memory.close()
         self._map = None
         if self._descriptor is not None:
