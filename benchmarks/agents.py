@@ -199,7 +199,8 @@ async def calls(rounds: int, folder: Path) -> list[Row]:
     """Measure what each call costs."""
     wasm = modules.calls()
     theirs = Theirs(folder)
-    kept = await Modules(folder.parent).keep(wasm)
+    stored = Modules(folder.parent)
+    kept = await stored.keep(wasm)
     store, instance = theirs.instance(wasmtime.Module(theirs.engine, wasm))
     call(store, instance, "setup")
     ours: list[list[float]] = [[] for _ in modules.CALLS]
@@ -221,7 +222,7 @@ async def calls(rounds: int, folder: Path) -> list[Row]:
         return 0
 
     async with workspace(folder) as namespace, trio.open_nursery() as nursery:
-        pool = Pool(functions(), size=1)
+        pool = Pool(functions(), stored, size=1)
         nursery.start_soon(pool.serve)
         places: list[tuple[Any, list[list[float]], int, bool]] = [
             (Inside(functions), ours, 1, True), (pool, distant, 20, False),

@@ -34,8 +34,10 @@ class Modules:
 
     def __init__(self, folder: Path) -> None:
         """Make it; the folder is made when something is kept."""
-        self._stored = folder / "modules"
+        self.stored = folder / "modules"
         self._compiled = folder / "compiled"
+        self.compiled_by_workers = folder / "compiled-by-workers"
+        """Theirs alone: what lies there is run as it is, and the server does not run it."""
 
     async def find(self, name: str, client: Client) -> Stored:
         """Find a module by its path in a namespace, or by its hash; it is kept by its hash.
@@ -57,7 +59,7 @@ class Modules:
         return await trio.to_thread.run_sync(self._store, data)
 
     def _known(self, digest: str) -> Stored:
-        path = self._stored / digest
+        path = self.stored / digest
         try:
             size = path.stat().st_size
         except FileNotFoundError:
@@ -67,8 +69,8 @@ class Modules:
 
     def _store(self, data: bytes) -> Stored:
         digest = hashlib.sha256(data).hexdigest()
-        self._stored.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._stored / digest
+        self.stored.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.stored / digest
         if not path.exists():
             new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             new.write_bytes(data)
@@ -79,7 +81,7 @@ class Modules:
     def _trim(self) -> None:
         found = sorted(
             ((entry.stat().st_mtime, entry.stat().st_size, entry.path)
-             for entry in os.scandir(self._stored)), reverse=True,
+             for entry in os.scandir(self.stored)), reverse=True,
         )  # fmt: skip
         total = 0
         for _, size, path in found:

@@ -59,7 +59,7 @@ class WasiRunner:
         self._inner = inner
         self._modules = Modules(folder)
         self._inside = Inside(functions)
-        self._workers = Pool(functions()) if shares and DIRECT else None
+        self._workers = Pool(functions(), self._modules) if shares and DIRECT else None
 
     async def serve(self) -> None:
         """Have workers, for as long as it is not cancelled."""

@@ -1,7 +1,9 @@
 """Workers: guests in processes of their own, whose calls are served on their memory from here."""
 
+import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,7 +42,7 @@ class Workers:
 
 @asynccontextmanager
 async def workers(folder: Path, *functions: Function, size: int = 1) -> AsyncIterator[Workers]:
-    pool = Pool(functions, size=size)
+    pool = Pool(functions, Modules(folder), size=size)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.serve)
         try:
@@ -297,3 +299,59 @@ async def test_workers_leave_nothing_behind(tmp_path: Path) -> None:
     living = set(map(int, filter(str.isdigit, os.listdir("/proc"))))
     assert not living & set(pids)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+CONFINED = """
+import json, os, socket, sys
+from pathlib import Path
+from oanix.scheduler.workers.confine import confine
+
+modules, compiled, secret, server = sys.argv[1:]
+print(json.dumps(confine([Path(modules)], [Path(compiled)])))
+
+def tried(call):
+    try:
+        return str(call())
+    except OSError as error:
+        return type(error).__name__
+
+print(json.dumps({
+    "read": tried(lambda: Path(modules, "module").read_text()),
+    "keep": tried(lambda: Path(compiled, "new").write_text("code")),
+    "replace": tried(lambda: os.replace(f"{compiled}/new", f"{compiled}/old")),
+    "change": tried(lambda: Path(modules, "module").write_text("x")),
+    "secret": tried(lambda: Path(secret).read_text()),
+    "list": tried(lambda: os.listdir("/")),
+    "run": tried(lambda: os.execv("/bin/true", ["true"])),
+    "connect": tried(lambda: socket.create_connection(("127.0.0.1", 9))),
+    "signal": tried(lambda: os.kill(int(server), 0)),
+}))
+"""
+
+
+async def test_a_worker_reaches_nothing_but_its_modules(tmp_path: Path) -> None:
+    for name in ("modules", "compiled"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "modules" / "module").write_text("wasm")
+    (tmp_path / "secret").write_text("secret")
+    words = [str(tmp_path / name) for name in ("modules", "compiled", "secret")]
+    done = await trio.run_process(
+        [sys.executable, "-c", CONFINED, *words, str(os.getpid())], capture_stdout=True
+    )
+    fenced, told = map(json.loads, done.stdout.splitlines())
+    if not fenced:
+        pytest.skip("this kernel has no Landlock")
+    assert told == {
+        "read": "wasm", "keep": "4", "replace": "None", "change": "PermissionError",
+        "secret": "PermissionError", "list": "PermissionError", "run": "PermissionError",
+        "connect": "PermissionError", "signal": "PermissionError",
+    }  # fmt: skip
+
+
+async def test_a_worker_has_no_capability_and_gets_none(tmp_path: Path) -> None:
+    async with workers(tmp_path) as there:
+        await there.run('(func (export "_start"))')
+        [pid] = there.pool.processes
+        text = await trio.Path(f"/proc/{pid}/status").read_text()
+    told = dict(line.partition(":\t")[::2] for line in text.splitlines())
+    assert (told["CapEff"], told["CapPrm"], told["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")

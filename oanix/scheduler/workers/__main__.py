@@ -1,15 +1,14 @@
 """Worker: runs guests for a server, and hands each of their calls to it.
 
-    python -m oanix.scheduler.workers DESCRIPTOR
+    python -m oanix.scheduler.workers DESCRIPTOR MODULES COMPILED
 
-The descriptor is one end of a Unix socket of packets; the worker ends with the other end. It opens
-what the server names (compiled modules, and the bytes that they come from), and nothing else.
+The descriptor is one end of a Unix socket of packets; the worker ends with the other end. MODULES
+and COMPILED are folders: the bytes of modules by their hash, and what workers make of them. It
+opens nothing else (see `confine`).
 """
 
 import errno
 import os
-import resource
-import signal
 import socket
 import sys
 import traceback
@@ -33,15 +32,13 @@ from oanix.scheduler.engine import (
     SharedMemory,
 )
 from oanix.scheduler.workers import wire
+from oanix.scheduler.workers.confine import confine
 
 LOADED: Final = 32
 """Modules that stay in memory."""
 
 TELL_S: Final = 0.25
 """How often it says what its guests have used."""
-
-DATA_BYTES: Final = 8 << 30
-FILES: Final = 4_096
 
 
 class _HostEnded(Exception):
@@ -75,8 +72,12 @@ class _Seat:
 class Worker:
     """The guests of one process."""
 
-    def __init__(self, end: wire.Wire, imports: list[tuple[str, str, str, bool]]) -> None:
+    def __init__(
+        self, end: wire.Wire, imports: list[tuple[str, str, str, bool]], modules: Path,
+        compiled: Path,
+    ) -> None:  # fmt: skip
         """Make it. imports: module, name, parameters and result of what the host offers."""
+        self._stored, self._compiled = modules, compiled
         self._wire = end
         self._imports = imports
         self._memories = SharedMemories(self._share)
@@ -145,7 +146,8 @@ class Worker:
     async def _ran(self, seat: _Seat, order: dict[str, Any]) -> dict[str, Any]:
         limits = GuestLimits(**order["limits"])
         linker, loaded = self._tools(limits.fuel is not None)
-        module = await loaded.get(order["digest"], Path(order["path"]), Path(order["compiled"]))
+        digest = order["digest"]
+        module = await loaded.get(digest, self._stored / digest, self._compiled)
         with Guest(linker, module, seat, limits) as guest:
             seat.guest = guest
             guest.pause(seat.paused)
@@ -221,30 +223,20 @@ def _told(ended: Ended) -> dict[str, Any]:
     return {"trap": ended.trap, "limit": ended.limit, "backtrace": ended.backtrace[:8_000]}
 
 
-def _confine() -> None:
-    """Give up what guests need not have, should one ever run code of its own here."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for kind, most in ((resource.RLIMIT_DATA, DATA_BYTES), (resource.RLIMIT_NOFILE, FILES)):
-        hard = resource.getrlimit(kind)[1]
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (least, least))
-    # A terminal's Ctrl-C is the server's matter.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 async def _main(end: socket.socket) -> None:
     line = wire.Wire(end)
     data, _ = await line.get()
     if not data:
         return
     hello = wire.saying(data)
-    await Worker(line, [tuple(one) for one in hello["imports"]]).run()
+    imports = [tuple(one) for one in hello["imports"]]
+    await Worker(line, imports, Path(sys.argv[2]), Path(sys.argv[3])).run()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
+    if len(sys.argv) != 4 or not sys.argv[1].isdigit():
         sys.exit(os.EX_USAGE)
-    _confine()
+    confine([Path(sys.argv[2])], [Path(sys.argv[3])])
     try:
         trio.run(_main, socket.socket(fileno=int(sys.argv[1])))
     except OSError as error:

@@ -15,7 +15,7 @@ from attrs import asdict
 
 from oanix.bell import Bell
 from oanix.scheduler.engine import Ended, Function, GuestLimits
-from oanix.scheduler.modules import Stored
+from oanix.scheduler.modules import Modules, Stored
 from oanix.scheduler.workers import wire
 from oanix.scheduler.workers.guest import WorkerGuest
 
@@ -115,9 +115,12 @@ class _Worker:
 class Pool:
     """Workers, and which guests each has. They run while `serve` does."""
 
-    def __init__(self, functions: Sequence[Function], *, size: int | None = None) -> None:
+    def __init__(
+        self, functions: Sequence[Function], modules: Modules, *, size: int | None = None
+    ) -> None:
         """Make it, with no worker yet. functions: what guests import."""
         self._functions = functions
+        self._modules = modules
         self._size = size or os.cpu_count() or 1
         self._workers: list[_Worker] = []
         self._wanted = False
@@ -156,7 +159,13 @@ class Pool:
     async def _start(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            command = [sys.executable, "-P", "-m", "oanix.scheduler.workers", str(theirs.fileno())]
+            folders = self._modules.stored, self._modules.compiled_by_workers
+            for folder in folders:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            command = [
+                sys.executable, "-P", "-m", "oanix.scheduler.workers", str(theirs.fileno()),
+                *map(str, folders),
+            ]  # fmt: skip
             process = await trio.to_thread.run_sync(_spawned, command, theirs.fileno())
         except BaseException:
             ours.close()
@@ -202,17 +211,10 @@ class Pool:
         worker.take(guest)
         try:
             begun(guest)
-            return await guest.run(_written(kept, limits), entry)
+            return await guest.run({"digest": kept.digest, "limits": asdict(limits)}, entry)
         finally:
             del worker.guests[guest.number]
             guest.close()
-
-
-def _written(kept: Stored, limits: GuestLimits) -> dict[str, Any]:
-    return {
-        "digest": kept.digest, "path": str(kept.path), "compiled": str(kept.compiled),
-        "limits": asdict(limits),
-    }  # fmt: skip
 
 
 def _spawned(command: list[str], descriptor: int) -> "subprocess.Popen[bytes]":
