@@ -63,7 +63,6 @@ class _Worker:
                         return
                     self._hear(data, descriptor)
         finally:
-            self.gone = True
             self.kill()
             for guest in list(self.guests.values()):
                 guest.died()
@@ -100,6 +99,11 @@ class _Worker:
             elif now - self.heard > IDLE_S:
                 self.kill()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can be given a guest."""
+        return not self.gone and self.process.poll() is None
+
     def take(self, guest: WorkerGuest) -> None:
         """Have a guest."""
         self.guests[guest.number] = guest
@@ -108,6 +112,7 @@ class _Worker:
 
     def kill(self) -> None:
         """End it, and all its guests."""
+        self.gone = True
         with suppress(ProcessLookupError):
             self.process.kill()
 
@@ -140,7 +145,7 @@ class Pool:
                 while not self._wanted:
                     await self._work.wait()
                 self._wanted = False
-                if len(self._workers) < self._size:
+                if len(self._free()) < self._size:
                     try:
                         worker = await self._start()
                     except OSError as error:
@@ -174,16 +179,19 @@ class Pool:
             theirs.close()
         return _Worker(process, ours, self._functions)
 
+    def _free(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.alive]
+
     async def _seat(self) -> _Worker:
         """Give the worker with the fewest guests, a new one while there is a core for it.
 
         Raises OSError when none can be started.
         """
         while True:
-            free = [worker for worker in self._workers if not worker.gone]
+            free = self._free()
             if free:
                 best = min(free, key=lambda worker: len(worker.guests))
-                if not best.guests or len(self._workers) >= self._size:
+                if not best.guests or len(free) >= self._size:
                     return best
             self._failed = None
             self._wanted = True
