@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ import trio.testing
 
 from oanix.scheduler.engine import BadModule, Ended, Exit, Function, GuestLimits
 from oanix.scheduler.modules import Modules
-from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest
+from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest, wire
 from tests.scheduler.modules import wasm
 
 pytestmark = pytest.mark.slow
@@ -355,3 +356,28 @@ async def test_a_worker_has_no_capability_and_gets_none(tmp_path: Path) -> None:
         text = await trio.Path(f"/proc/{pid}/status").read_text()
     told = dict(line.partition(":\t")[::2] for line in text.splitlines())
     assert (told["CapEff"], told["CapPrm"], told["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
+
+
+async def test_a_worker_that_speaks_nonsense_is_ended(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def never() -> int:
+        await trio.sleep_forever()
+        return 0
+
+    functions = [host("f", "i", lambda guest, n: never())]
+    guest = WorkerGuest(
+        1, functions, None, GuestLimits(), put=heard.append, kill=lambda: None, process=1
+    )
+    guest.hear(b"F", wire.numbers(b"F", 1, 0, 0, 7), None)
+    for message in (
+        wire.numbers(b"F", 1, 9, 0), wire.numbers(b"F", 1), wire.numbers(b"M", 1),
+        wire.numbers(b"?", 1), b"E\1\0\0\0{", b"E\1\0\0\0[]", b"U\1\0\0\0\0",
+    ):  # fmt: skip
+        with pytest.raises((ValueError, LookupError, struct.error)):
+            guest.hear(message[:1], message, None)
+    descriptor = os.memfd_create("unsealed")
+    with pytest.raises(ValueError, match="taken away"):
+        guest.hear(b"M", wire.numbers(b"M", 1), descriptor)
+    guest.close()
+    assert heard == []

@@ -160,6 +160,8 @@ class WorkerGuest:
     def hear(self, letter: bytes, data: bytes, descriptor: int | None) -> None:
         """Take a message. Raises ValueError, IndexError, struct.error for what is none."""
         if letter == b"F":
+            if self._waiting is not None or self._scope is not None:
+                raise ValueError("a guest has one call under way")
             number, self._cpu_ns, *arguments = wire.words_of(data)
             self._called(self._functions[number], arguments)
         elif letter == b"M":
