@@ -54,6 +54,8 @@ class Shared:
     """The last one mounted: its rules are those of every service that reaches the web."""
     serves: bool = False
     """Whether the namespace is served for a while, so that jobs which wait can be run."""
+    cache: Path | None = None
+    """A folder for what can be made anew."""
     relay: "RelayFs | None" = None
     """The last one mounted: who speaks Nostr and has no other relay speaks to it."""
 
@@ -165,7 +167,10 @@ def _jobs(argument: str, shared: Shared) -> Service:
 
     if shared.logs is None:
         raise fault(errno.EINVAL, "jobs leave their logs in logs; mount logs on a line before it")
-    return JobsFs(Path(argument), shared.logs, lambda: shared.namespace, serves=shared.serves)
+    return JobsFs(
+        Path(argument), shared.logs, lambda: shared.namespace, serves=shared.serves,
+        cache=shared.cache,
+    )  # fmt: skip
 
 
 def _agents(argument: str, shared: Shared) -> Service:
@@ -266,14 +271,15 @@ def default_lines(directory: str, state: str) -> list[Mount]:
 
 def build(
     lines: Iterable[Placed], context: Context, *, vault: "Vault | None" = None,
-    serves: bool = False,
+    serves: bool = False, cache: Path | None = None,
 ) -> Namespace:  # fmt: skip
     """Build the namespace that a recipe of the owner describes. Nothing of it runs yet.
 
-    serves: whether it will run for long, as the server of a mount does. Raises RecipeError, with
-    file, line and column, for the first line that cannot be done.
+    serves: whether it will run for long, as the server of a mount does; cache: a folder for what
+    can be made anew. Raises RecipeError, with file, line and column, for the first line that cannot
+    be done.
     """
-    builder = _Builder(context, Shared(vault=vault, serves=serves))
+    builder = _Builder(context, Shared(vault=vault, serves=serves, cache=cache))
     for placed in lines:
         builder.add(placed)
     return builder.namespace

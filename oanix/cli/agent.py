@@ -1,4 +1,4 @@
-"""`oanix agent`: run WebAssembly modules as agents, and watch, list and end them."""
+"""`oanix agent`: run WebAssembly modules and scripts as agents, and watch, list and end them."""
 
 import errno
 import hashlib
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import trio
@@ -18,11 +18,17 @@ from oanix.cli.agent_tree import Here, Place, Tree, place
 from oanix.cli.agent_watch import lines_of, ps, takes_at, takes_directory, top
 from oanix.cli.failures import Failed, Failure, sentence, single
 from oanix.cli.output import Out, complain
+from oanix.env import cache_folder
 from oanix.recipe import RecipeError
+from oanix.scheduler.interpreters import INTERPRETERS, chosen
+
+if TYPE_CHECKING:
+    from oanix.cli.agent_bare import Ordered
 
 EPILOG = """\b
 Examples:
   oanix agent run hello.wasm                      its world is this directory, and no network
+  oanix agent run script.js one two
   oanix agent run --grant /cap/http fetch.wasm https://example.com/
   oanix agent run --dir data::/data sort.wasm /data/in.txt
   oanix agent ps
@@ -33,6 +39,7 @@ Examples:
 RUN_EPILOG = """\b
 Examples:
   oanix agent run hello.wasm one two
+  oanix agent run --interpreter quickjs script one two
   echo text | oanix agent run --limit cpu=1 --limit memory=64M count.wasm
   oanix agent run --grant /cap/http --grant /cap/nostr bot.wasm
   oanix agent run --world agent.ns --json build.wasm
@@ -47,15 +54,18 @@ CODES = {
 """With what it ends where the module gave no code: as timeout(1) and a shell do."""
 
 
+PATIENCE_S = 1.0
+"""After how long without news it says what it is doing."""
+
 _WRONG = (errno.EINVAL, errno.ENOEXEC)
 
 
-@click.group(short_help="Run WebAssembly modules as agents.", epilog=EPILOG)
+@click.group(short_help="Run modules and scripts as agents.", epilog=EPILOG)
 def agent() -> None:
-    """Run modules whose only world is a namespace; watch, list and end them."""
+    """Run modules and scripts whose only world is a namespace; watch, list and end them."""
 
 
-@agent.command(short_help="Run a module to its end.", epilog=RUN_EPILOG,
+@agent.command(short_help="Run a module or a script to its end.", epilog=RUN_EPILOG,
                context_settings={"ignore_unknown_options": True,
                                  "allow_interspersed_args": False})  # fmt: skip
 @takes_at
@@ -68,6 +78,8 @@ def agent() -> None:
               help="Add a path of the namespace to its world, such as /cap/http.")  # fmt: skip
 @click.option("--world", metavar="RECIPE", type=click.File("r", encoding="utf-8"),
               help="Make its world of the binds in this file.")  # fmt: skip
+@click.option("--interpreter", metavar="NAME", default="",
+              help=f"Run a script with this: {', '.join(INTERPRETERS)}.")  # fmt: skip
 @click.option("--limit", metavar="NAME=VALUE", multiple=True, help="Set what it may use.")
 @click.option("--name", metavar="TEXT", help="Call the job so.")
 @click.option("--detach", is_flag=True, help="Print its number, and do not wait for its end.")
@@ -75,21 +87,30 @@ def agent() -> None:
 @click.argument("module", type=click.Path(exists=True, dir_okay=False))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def run(module: str, args: tuple[str, ...], **given: Any) -> None:
-    """Run MODULE with ARGS. It ends with the module's code; 124 when its time was up."""
+    """Run MODULE with ARGS. It ends with the module's code; 124 when its time was up.
+
+    MODULE is a WebAssembly module, or a script whose suffix or #! line says what runs it.
+    """
     env = dict(_pair(one, "--env", "NAME=VALUE") for one in given["env"])
     limits: dict[str, object] = dict(_pair(one, "--limit", "NAME=VALUE") for one in given["limit"])
-    data = Path(module).read_bytes()
-    words = [given["name"] or os.path.basename(module), *args]
+    data, file = Path(module).read_bytes(), os.path.basename(module)
+    name, said = given["name"] or file, given["interpreter"]
     if given["folders"] or given["bare"]:
         if given["grant"] or given["world"] or given["at"] or given["directory"]:
             raise click.UsageError("--dir and --bare make a world of their own; leave out --grant, "
                                    "--world, --at and -C")  # fmt: skip
+        from oanix.cli.agent_bare import Ordered
+
+        ordered = Ordered(data=data, file=file, name=name, args=args, env=env, interpreter=said)
         with _told():
-            _bare(data, words, env, given["folders"], limits, given["as_json"])
+            _bare(ordered, given["folders"], limits, given["as_json"])
         return
-    spec: dict[str, object] = {"args": list(args), "env": env, "limits": limits, "name": words[0]}
+    spec: dict[str, object] = {"args": list(args), "env": env, "limits": limits, "name": name}
     world = given["world"].read() if given["world"] else None
     with _told():
+        found = chosen(data, file, said)
+        if found is not None:
+            spec["interpreter"] = found.name
         trio.run(_ordered, data, spec, world, given)
 
 
@@ -118,9 +139,8 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 
 
 def _bare(
-    data: bytes, words: Sequence[str], env: dict[str, str], folders: Sequence[str],
-    limits: dict[str, object], as_json: bool,
-) -> None:  # fmt: skip
+    ordered: "Ordered", folders: Sequence[str], limits: dict[str, object], as_json: bool
+) -> None:
     from oanix.cli.agent_bare import Folder, run_bare
     from oanix.scheduler.limits import Limits
 
@@ -130,7 +150,7 @@ def _bare(
         if not os.path.isdir(host):
             raise Failure(f"{host} is no directory", "write --dir HOST::GUEST", os.EX_NOINPUT)
         given.append(Folder(os.path.abspath(host), guest if colons else host))
-    ended = trio.run(run_bare, data, words, env, given, Limits.parse(limits))
+    ended = trio.run(run_bare, ordered, given, Limits.parse(limits), Path(cache_folder()))
     reason = ended.limit or (f"trap {ended.trap}" if ended.trap else "")
     if as_json:
         print_json({"exit": ended.code, "reason": reason, "cpu": ended.used.cpu,
@@ -206,6 +226,7 @@ async def _watched(tree: Tree, number: str, *, feed: bool) -> str:
     async with trio.open_nursery() as nursery:
         if feed:
             nursery.start_soon(_fed, tree, number)
+        nursery.start_soon(_explained, tree, number)
         async with trio.open_nursery() as shown:
             shown.start_soon(_shown, tree, f"/jobs/{number}/stdout", 1)
             shown.start_soon(_shown, tree, f"/jobs/{number}/stderr", 2)
@@ -218,6 +239,14 @@ async def _fed(tree: Tree, number: str) -> None:
     # A job that reads no more is no failure.
     with suppress(BrokenPipeError):
         await tree.feed(f"/jobs/{number}/stdin", 0)
+
+
+async def _explained(tree: Tree, number: str) -> None:
+    """Say why nothing happens yet, when an interpreter is compiled first."""
+    await trio.sleep(PATIENCE_S)
+    reason = (await _facts(tree, number))["reason"]
+    if reason.startswith("compiles "):
+        complain(f"oanix: it {reason}")
 
 
 async def _shown(tree: Tree, path: str, descriptor: int) -> None:

@@ -5,20 +5,28 @@ import os
 import select
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import trio
 from attrs import frozen
 
 from oanix.caller import Caller
 from oanix.channel import OpenFile
+from oanix.cli.output import complain
 from oanix.errors import fault
-from oanix.kit import Handler, Opening, TableService
+from oanix.kit import Folder as Table
+from oanix.kit import Handler, Opening, Rows, TableDirectory, TableService, Text
 from oanix.namespace import Namespace
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
-from oanix.scheduler.engine import Ended, Engine, Guest, GuestLimits, Linker
+from oanix.scheduler.engine import Ended, Engine, Guest, GuestLimits, Linker, Loaded, Module
 from oanix.scheduler.limits import Limits
+from oanix.scheduler.scripts import FOLDER, Interpreters, Script, make_script
 from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
+from oanix.service import Service
 from oanix.services.workspace import WorkspaceFs
+
+PATIENCE_S = 1.0
+"""After how long without news it says what it is doing."""
 
 PIECE = 4_096
 """What a pipe that is ready takes without waiting (pipe(7), PIPE_BUF)."""
@@ -109,11 +117,32 @@ class _Terminal(TableService):
         self.grow([("0", 0o400, _Input(0)), ("1", 0o200, _Output(1)), ("2", 0o200, _Output(2))])
 
 
+@frozen(kw_only=True)
+class Ordered:
+    """What is to run: the content of a file, how it is called, and with what.
+
+    name: what a module is told that it is called; interpreter: the name of what runs a script, when
+    the file does not say it.
+    """
+
+    data: bytes
+    file: str
+    name: str
+    args: Sequence[str]
+    env: Mapping[str, str]
+    interpreter: str = ""
+
+
 async def run_bare(
-    wasm: bytes, args: Sequence[str], env: Mapping[str, str], folders: Sequence[Folder],
-    limits: Limits,
-) -> Ended:  # fmt: skip
-    """Run a module to its end. Raises OSError for a directory or a module that cannot be used."""
+    ordered: Ordered, folders: Sequence[Folder], limits: Limits, cache: Path
+) -> Ended:
+    """Run a module or a script to its end.
+
+    cache: where interpreters are kept. Raises OSError for a directory or a module that cannot be
+    used.
+    """
+    script = make_script(ordered.data, ordered.file, ordered.interpreter)
+    words = [ordered.name, *ordered.args]
     namespace = Namespace()
     terminal = _Terminal()
     namespace.mount(terminal, "/standard")
@@ -129,14 +158,29 @@ async def run_bare(
         bounds = Bounds(
             files=limits.files, output_bytes=limits.output, written_bytes=limits.written
         )
-        process = Process(namespace, caller, args=args, env=env, bounds=bounds)
+        args = script.argv(ordered.args) if script else words
+        process = Process(namespace, caller, args=args, env=ordered.env, bounds=bounds)
         try:
             process.give([await _standard(namespace, caller, number) for number in range(3)])
             for number, folder in enumerate(folders):
                 process.preopen(namespace.resolve(caller, f"/{number}"), folder.guest)
-            return await _run(wasm, process, limits)
+            if script is not None:
+                namespace.mount(_Program(script), "/program")
+                process.preopen(namespace.resolve(caller, "/program"), FOLDER)
+            return await _run(ordered.data, script, process, limits, cache)
         finally:
             process.close()
+
+
+class _Program(Service):
+    """The directory with the script that runs."""
+
+    name = "program"
+
+    def __init__(self, script: Script) -> None:
+        super().__init__()
+        rows: Rows = [(script.name, 0o400, Text(script.content))]
+        self.root = TableDirectory(self, Table(rows), 0o500)
 
 
 async def _standard(namespace: Namespace, caller: Caller, number: int) -> OpenFile:
@@ -144,9 +188,14 @@ async def _standard(namespace: Namespace, caller: Caller, number: int) -> OpenFi
     return await namespace.resolve(caller, f"/standard/{number}").open(caller, flags)
 
 
-async def _run(wasm: bytes, process: Process, limits: Limits) -> Ended:
+async def _run(
+    data: bytes, script: Script | None, process: Process, limits: Limits, cache: Path
+) -> Ended:
     engine = Engine(fuel=limits.fuel is not None)
-    module = await engine.compile(wasm)
+    if script is None:
+        module, start = await engine.compile(data), None
+    else:
+        module, start = await _interpreter(script, engine, cache), script.start
     bounds = GuestLimits(
         wall=limits.wall, cpu=limits.cpu, fuel=limits.fuel, memory=limits.memory,
         table=limits.table,
@@ -154,6 +203,21 @@ async def _run(wasm: bytes, process: Process, limits: Limits) -> Ended:
     with Guest(Linker(engine, functions()), module, process, bounds) as guest:
         process.cpu_ns = lambda: guest.cpu_ns
         try:
-            return await guest.run()
+            return await guest.run(start or "_start")
         except OverLimit as over:
             return Ended(limit=over.limit, used=guest.used)
+
+
+async def _interpreter(script: Script, engine: Engine, cache: Path) -> Module:
+    """Load what runs a script, and say so when that takes long: it is compiled once."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_explain, script.interpreter.title)
+        kept = await Interpreters(cache).ready(script.interpreter, fuel=engine.fuel, shared=False)
+        module = await Loaded(engine).get(kept.digest, kept.path, kept.compiled)
+        nursery.cancel_scope.cancel()
+    return module
+
+
+async def _explain(title: str) -> None:
+    await trio.sleep(PATIENCE_S)
+    complain(f"oanix: it compiles {title}, this once")

@@ -2,6 +2,6 @@
 
 from oanix.env.environment import OanixEnv
 from oanix.env.registry import Run, ServiceStatus, runs
-from oanix.env.state import Busy, state_folder
+from oanix.env.state import Busy, cache_folder, state_folder
 
-__all__ = ["Busy", "OanixEnv", "Run", "ServiceStatus", "runs", "state_folder"]
+__all__ = ["Busy", "OanixEnv", "Run", "ServiceStatus", "cache_folder", "runs", "state_folder"]

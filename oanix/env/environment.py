@@ -14,6 +14,7 @@ from contextlib import (
     closing,
 )
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +24,7 @@ from oanix.assembly import Context, build, directories, kinds_folder, uses_secre
 from oanix.env.registry import Run, ServiceStatus, registered, runs
 from oanix.env.state import (
     Holder,
+    cache_folder,
     lock,
     make_state,
     read_holder,
@@ -107,7 +109,8 @@ class OanixEnv:
                 most = resource.getrlimit(resource.RLIMIT_CORE)[1]
                 resource.setrlimit(resource.RLIMIT_CORE, (0, most))
             serves = serving is not None
-            env = cls(build(lines, context, vault=vault, serves=serves), state)
+            cache = Path(cache_folder())
+            env = cls(build(lines, context, vault=vault, serves=serves, cache=cache), state)
             async with AsyncExitStack() as running:
                 if journal is not None:
                     kept = _journal(journal, vault, quiet=serving is None)

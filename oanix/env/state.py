@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 VARIABLE = "OANIX_STATE"
 """The environment variable that names the state folder."""
 
+CACHE = "OANIX_CACHE"
+"""The environment variable that names the folder for what can be made anew."""
+
 POLL_S = 0.02
 """How often a lock that will soon be free is tried."""
 
@@ -35,6 +38,12 @@ def state_folder() -> str:
     """Name the state folder: what $OANIX_STATE says, else the user's on this platform."""
     named = os.environ.get(VARIABLE)
     return os.path.abspath(named) if named else platformdirs.user_state_dir("oanix")
+
+
+def cache_folder() -> str:
+    """Name the folder for what can be made anew: what $OANIX_CACHE says, else the user's."""
+    named = os.environ.get(CACHE)
+    return os.path.abspath(named) if named else platformdirs.user_cache_dir("oanix")
 
 
 def make_state(state: str) -> None:

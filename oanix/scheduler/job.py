@@ -72,6 +72,8 @@ class Job:
     """What it left in `/task/result.json`."""
     home: Namespace | None = None
     """Where it was ordered: its world is made of what that has."""
+    script: tuple[str, bytes] | None = None
+    """The name and the text of what it runs, while it does: what is in `/task/program`."""
     namespace: Namespace | None = None
     """Its world, while it runs."""
     live: Callable[[], dict[str, Any]] | None = None
@@ -123,6 +125,7 @@ class Job:
             "state": self.state.value,
             "reason": self.reason or "-",
             "name": self.spec.name or "-",
+            "interpreter": self.spec.interpreter or "-",
             "priority": self.priority,
             "tries": self.tries,
             "exit": "-" if self.exit is None else self.exit,

@@ -273,6 +273,8 @@ def usage_text(job: Job) -> str:
     limits = told.get("limits") or (job.limits or Limits.parse(job.spec.limits)).show()
     told = {**told, **family.told(job)}
     lines: dict[str, object] = {}
+    if job.spec.interpreter:
+        lines["interpreter"] = job.spec.interpreter
     for name, most in limits.items():
         lines[name] = f"{_short(told.get(name))} of {_short(most)}"
     for name, value in told.items():

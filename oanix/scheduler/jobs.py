@@ -83,21 +83,33 @@ class JobsFs(TableService):
         self, folder: Path, logs: "LogsFs", root: Callable[[], Namespace], *,
         room: Room | None = None, serves: bool = True, clock: Callable[[], int] = time.time_ns,
         steady: Callable[[], float] = time.monotonic, users: Callable[[int], bool] | None = None,
+        cache: Path | None = None,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where jobs and modules are kept; logs: where runs are logged; root: the namespace of
         the owner, for jobs that were ordered before a restart; serves, steady: as for `Scheduler`.
         The clock: nanoseconds. users: whether a uid may order jobs, which act with the rights of
-        the server; the server's own and root's, unless it is said.
+        the server; the server's own and root's, unless it is said. cache: where interpreters are
+        kept, for all servers of a user.
         """
         super().__init__(now=clock)
         self._logs = logs
         self.inner = Namespace()
         """What the server itself sees of jobs and logs."""
+
+        def make_runner() -> Runner:
+            # wasmtime takes long to load, and most commands run no job.
+            from oanix.scheduler.runner import WasiRunner
+
+            return WasiRunner(
+                folder, root, self.inner, logs.open_run, self._shown, shares=serves,
+                cache=cache or folder,
+            )  # fmt: skip
+
         self.scheduler = Scheduler(
             Queue(folder / "jobs.db"),
-            lambda: _runner(folder, root, self.inner, logs, self._shown, serves),
+            make_runner,
             room=room, serves=serves, now=lambda: clock() / 1e9, steady=steady,
         )  # fmt: skip
         self._users = users or (lambda uid: uid in (0, os.geteuid()))
@@ -175,16 +187,6 @@ class JobsFs(TableService):
 
 
 _OWNER = Caller(door="jobs")
-
-
-def _runner(
-    folder: Path, root: Callable[[], Namespace], inner: Namespace, logs: "LogsFs",
-    shown: Callable[[Job, Member], Member], serves: bool,
-) -> Runner:  # fmt: skip
-    # wasmtime takes long to load, and most commands run no job.
-    from oanix.scheduler.runner import WasiRunner
-
-    return WasiRunner(folder, root, inner, logs.open_run, shown, shares=serves)
 
 
 class JobGuard:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
+from attrs import evolve
 
 from oanix.caller import Caller
 from oanix.channel import OpenFile
@@ -23,6 +24,7 @@ from oanix.scheduler.limits import Limits
 from oanix.scheduler.modules import Modules, Stored
 from oanix.scheduler.pipe import PipeReader
 from oanix.scheduler.scheduler import Ending
+from oanix.scheduler.scripts import Interpreters, Script, script_of
 from oanix.scheduler.spec import Source
 from oanix.scheduler.stdio import Given, Kept
 from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
@@ -31,6 +33,7 @@ from oanix.scheduler.worlds import default_recipe, hidden_in, world
 
 if TYPE_CHECKING:
     from oanix.node import Handle
+    from oanix.scheduler.interpreters import Start
     from oanix.table import Member
 
 NOTHING = Used(wall=0.0, cpu=0.0, memory=0, fuel=None)
@@ -44,22 +47,27 @@ class WasiRunner:
     def __init__(
         self, folder: Path, root: Callable[[], Namespace], inner: Namespace,
         open_run: Callable[[str], object], shown: "Callable[[Job, Member], Member]", *,
-        shares: bool,
+        shares: bool, cache: Path,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where modules are kept; root: the namespace of the owner; inner: one that shows
         `/jobs` and `/logs` as the server sees them; open_run: makes the folder of a run's logs;
         shown: how a job sees what is bound for it; shares: whether this process has more to do than
-        one job, so that jobs run in others.
+        one job, so that jobs run in others; cache: where interpreters are kept, for all servers of
+        a user.
         """
         self._open_run = open_run
         self._shown = shown
         self._root = root
         self._inner = inner
         self._modules = Modules(folder)
+        self._interpreters = Interpreters(cache)
         self._inside = Inside(functions)
-        self._workers = Pool(functions(), self._modules) if shares and DIRECT else None
+        self._workers: Pool | None = None
+        if shares and DIRECT:
+            given = self._interpreters.compiled
+            self._workers = Pool(functions(), self._modules, given=given)
 
     async def serve(self) -> None:
         """Have workers, for as long as it is not cancelled."""
@@ -97,6 +105,7 @@ class WasiRunner:
         home, caller = self._home(job), caller_of(job)
         limits = job.limits or Limits.parse(job.spec.limits)
         module = await self._modules.find(job.spec.module, Client(home, caller))
+        script = await self._script(job, module)
         self._open_run(str(job.id))
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")
@@ -107,26 +116,55 @@ class WasiRunner:
         if job.sealed:
             space.seal()
         job.recipe, job.namespace = space.recipe(), space
+        words = [job.spec.name or os.path.basename(job.spec.module), *job.spec.args]
         process = Process(
-            space, caller, args=[job.spec.name or os.path.basename(job.spec.module),
-                                 *job.spec.args], env=job.spec.env,
+            space, caller, args=script.argv(job.spec.args) if script else words, env=job.spec.env,
             bounds=Bounds(files=limits.files, output_bytes=limits.output,
                           written_bytes=limits.written),
         )  # fmt: skip
         try:
             process.give(await self._standard(job, caller))
             process.preopen(space.root, "/")
-            await self._note(job, "started", module=job.spec.module, digest=module.digest,
-                             hidden=_hidden(space, caller))  # fmt: skip
-            return await self._guest(job, module, process, limits)
+            await self._note(
+                job, "started", module=job.spec.module, digest=module.digest,
+                interpreter=job.spec.interpreter, hidden=_hidden(space, caller),
+            )  # fmt: skip
+            return await self._guest(job, module, script, process, limits)
         finally:
-            job.live = job.pause = job.namespace = job.process = None
+            job.live = job.pause = job.namespace = job.process = job.script = None
             process.close()
             with trio.move_on_after(LAST_S, shield=True):
                 await self._note(job, "ended", usage=job.usage)
 
-    async def _guest(self, job: Job, module: Stored, process: Process, limits: Limits) -> Ending:
-        """Run the module of a job to its end."""
+    async def _script(self, job: Job, module: Stored) -> Script | None:
+        """Look whether a job is a script, and say on the job what runs it."""
+        spec = job.spec
+        called = spec.name if spec.module.startswith("sha256:") else spec.module
+        script = await script_of(module, os.path.basename(called), spec.interpreter)
+        if script is not None:
+            job.spec = evolve(spec, interpreter=script.interpreter.name)
+            job.script = script.name, script.content
+        return script
+
+    async def _interpreter(
+        self, job: Job, script: Script, *, fuel: bool, shared: bool
+    ) -> Stored:  # fmt: skip
+        """Have what runs a script ready, and say on the job when that takes seconds."""
+
+        def compiles() -> None:
+            job.reason = f"compiles {script.interpreter.title}, this once"
+
+        try:
+            return await self._interpreters.ready(
+                script.interpreter, fuel=fuel, shared=shared, compiles=compiles
+            )
+        finally:
+            job.reason = ""
+
+    async def _guest(
+        self, job: Job, module: Stored, script: Script | None, process: Process, limits: Limits
+    ) -> Ending:
+        """Run the module of a job, or what runs its script, to its end."""
         found: list[Guest | WorkerGuest] = []
 
         def used() -> dict[str, Any]:
@@ -141,10 +179,13 @@ class WasiRunner:
         # What a job orders is no more trusted than the job itself.
         inside = self._workers is None or all(one.spec.worker is False for one in ancestors(job))
         place = self._inside if inside or self._workers is None else self._workers
+        start: str | Start = "_start"
         try:
-            return _ending(
-                await place.run(module, process, guest_limits(limits), begun=begun), limits, process
-            )
+            if script is not None:
+                counted, start = limits.fuel is not None, script.start
+                module = await self._interpreter(job, script, fuel=counted, shared=not inside)
+            ended = await place.run(module, process, guest_limits(limits), start, begun)
+            return _ending(ended, limits, process)
         except OverLimit as over:
             return Ending(reason=over.limit, usage=used())
         except WorkerDied:

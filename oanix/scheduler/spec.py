@@ -11,6 +11,7 @@ from attrs import asdict, evolve, field, frozen
 
 from oanix.errors import fault
 from oanix.recipe import Mount, RecipeError, parse
+from oanix.scheduler.interpreters import interpreter
 from oanix.scheduler.limits import Limits, seconds
 
 SPEC_MAX: Final = 1 << 20
@@ -51,15 +52,17 @@ class Spec:
     """What a job is to be.
 
     module: a path in the namespace of who orders it, or `sha256:` and the hash of one that ran
-    before; kind: an installed agent in place of a module. namespace: the recipe of its world; None
-    has the default, and grant adds paths to that. priority: higher goes first. timeout: seconds
-    from its start to its end, retries included. after: jobs that must have completed. stdin: a
-    text, or a file such as the `stdout` of another job; None waits for what is written into the
-    job's own. worker: False has it run in the server, where a small module that is trusted starts
-    at once.
+    before, of a WebAssembly module or of a script; interpreter: what runs a script; empty until
+    that is known; kind: an installed agent in place of a module. namespace: the recipe of its
+    world; None has the default, and grant adds paths to that. priority: higher goes first. timeout:
+    seconds from its start to its end, retries included. after: jobs that must have completed.
+    stdin: a text, or a file such as the `stdout` of another job; None waits for what is written
+    into the job's own. worker: False has it run in the server, where a small module that is trusted
+    starts at once.
     """
 
     module: str = ""
+    interpreter: str = ""
     kind: str = ""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(factory=dict)
@@ -162,6 +165,11 @@ def _module(value: object) -> str:
     return text
 
 
+def _interpreter(value: object) -> str:
+    text = _text(value)
+    return interpreter(text).name if text else text
+
+
 def _kind(value: object) -> str:
     text = _text(value)
     if text and not text.replace("_", "").replace("-", "").isalnum():
@@ -248,8 +256,8 @@ def _name(value: object) -> str:
 
 
 _READERS: Final[dict[str, Callable[[object], object]]] = {
-    "module": _module, "kind": _kind, "args": _args, "env": _env, "stdin": _stdin,
-    "namespace": _recipe, "grant": _grant, "limits": _limits, "priority": _priority,
-    "retry": _retry, "timeout": _timeout, "after": _after, "name": _name,
+    "module": _module, "interpreter": _interpreter, "kind": _kind, "args": _args, "env": _env,
+    "stdin": _stdin, "namespace": _recipe, "grant": _grant, "limits": _limits,
+    "priority": _priority, "retry": _retry, "timeout": _timeout, "after": _after, "name": _name,
     "worker": _flag, "input": lambda value: value,
 }  # fmt: skip

@@ -4,9 +4,9 @@ import errno
 import json
 
 from oanix.errors import fault
-from oanix.kit import Folder, Handler, Opening, Text, facts
+from oanix.kit import Folder, Handler, Opening, Rows, TableDirectory, Text, facts
 from oanix.kit.file import File, check_truncate
-from oanix.node import READABLE, WRITABLE, Handle
+from oanix.node import READABLE, WRITABLE, Handle, Node
 from oanix.scheduler.job import Job
 
 RESULT_MAX = 1 << 20
@@ -14,21 +14,53 @@ RESULT_MAX = 1 << 20
 
 
 def task_folder(job: Job) -> Folder:
-    """Make the files: `spec.json`, `meta.json`, `status`, `result.json`."""
+    """Make the files: `spec.json`, `meta.json`, `status`, `result.json`; `program/` of a script."""
     return Folder(
         [
             ("spec.json", 0o400, Text(lambda _: job.spec.show())),
             ("meta.json", 0o400, Text(lambda _: _meta(job))),
             ("status", 0o400, Text(lambda _: facts(job.facts()))),
             ("result.json", 0o600, Result(job)),
-        ]
+        ],
+        _Program(job),
     )
+
+
+class _Program:
+    """`program`: the directory with the script that runs, which need not be in its world."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._parent: TableDirectory | None = None
+        self._made: tuple[tuple[str, bytes], TableDirectory] | None = None
+
+    def find(self, name: str) -> Node | None:
+        """Find it."""
+        script, parent = self._job.script, self._parent
+        if name != "program" or script is None or parent is None:
+            return None
+        if self._made is None or self._made[0] is not script:
+            rows: Rows = [(script[0], 0o400, Text(script[1]))]
+            self._made = script, TableDirectory(
+                parent.service, Folder(rows), 0o500, owner=parent.owner, guard=parent.guard,
+                now=parent.now,
+            )  # fmt: skip
+        return self._made[1]
+
+    def names(self) -> list[str]:
+        """List it."""
+        return ["program"] if self._job.script is not None else []
+
+    def placed(self, directory: TableDirectory) -> None:
+        """Learn whose it is."""
+        self._parent = directory
 
 
 def _meta(job: Job) -> str:
     said = {
         "id": job.id, "parent": job.parent, "try": job.tries, "name": job.spec.name,
-        "kind": job.spec.kind, "module": job.spec.module, "created": job.created,
+        "kind": job.spec.kind, "module": job.spec.module, "interpreter": job.spec.interpreter,
+        "created": job.created,
         "started": job.started, "limits": job.usage.get("limits", {}),
     }  # fmt: skip
     return json.dumps(said, ensure_ascii=False, indent=2) + "\n"

@@ -10,6 +10,7 @@ import trio
 
 from oanix.caller import Caller
 from oanix.client import Client
+from oanix.env import cache_folder
 from oanix.namespace import Namespace
 from oanix.scheduler.jobs import JobsFs
 from oanix.scheduler.turns import Room
@@ -96,11 +97,17 @@ class Jobs:
 
     async def wait(self, number: int) -> str:
         """Wait for the end, and give the exit line."""
-        return (await self.client.read_text(f"/jobs/{number}/wait", within=10)).strip()
+        return (await self.client.read_text(f"/jobs/{number}/wait", within=50)).strip()
 
     async def run(self, module: str, /, **spec: Any) -> str:
         """Run a job to its end."""
         return await self.wait(await self.start(module, **spec))
+
+    async def run_script(self, file: str, text: str, /, **spec: Any) -> tuple[int, str]:
+        """Run a script to its end; gives its number, and the exit line."""
+        await self.client.write(f"/workspace/{file}", text)
+        number = await self.start(**{"module": f"/workspace/{file}", **spec})
+        return number, await self.wait(number)
 
     async def text(self, number: int, name: str) -> str:
         """Read a file of a job."""
@@ -137,7 +144,7 @@ async def jobs(folder: Path, **more: Any) -> AsyncIterator[Jobs]:
         (folder / "workspace" / f"{name}.wasm").write_bytes(data)
     namespace = Namespace()
     logs = LogsFs(folder / "logs")
-    more = {"users": lambda uid: True, **more}
+    more = {"users": lambda uid: True, "cache": Path(cache_folder()), **more}
     service = JobsFs(folder / "jobs", logs, lambda: namespace, **more)
     namespace.mount(WorkspaceFs(str(folder / "workspace")), "/workspace")
     namespace.mount(logs, "/logs")

@@ -58,6 +58,42 @@ def test_a_bare_module_is_given_no_directory(oanix: Oanix, modules: Path) -> Non
     assert oanix("agent", "run", "--bare", "echo.wasm", stdin=b"x").stdout == b"x"
 
 
+SHOWS = """import * as std from "qjs:std"
+console.log(scriptArgs.join("|"), std.getenv("A"), std.in.readAsString().trim())
+if (scriptArgs[1] === "--wrong") throw new Error("broken")
+std.exit(scriptArgs.length)
+"""
+
+
+@pytest.mark.parametrize("way", [(), ("--dir", ".::/here")], ids=["job", "dir"])
+def test_a_script_runs_to_its_end(oanix: Oanix, way: tuple[str, ...]) -> None:
+    (oanix.here / "script.js").write_text(SHOWS)
+    (oanix.here / "script").write_text("#!/usr/bin/env qjs\n" + SHOWS)
+    # The first run may have to tell that it compiles.
+    assert oanix("agent", "run", *way, "script.js").returncode == 1
+    for file, more in (("script.js", ()), ("script", ()), ("script", ("--interpreter", "quickjs"))):
+        words = ("agent", "run", *way, *more, "--env", "A=x", file, "one two", "--three")
+        done = oanix(*words, stdin=b"said\n")
+        shown = f"/task/program/{file}|one two|--three x said\n"
+        assert (done.returncode, done.stdout) == (3, shown.encode()), done.stderr
+        assert done.stderr == b""
+    done = oanix("agent", "run", *way, "script.js", "--wrong")
+    assert done.returncode == 1
+    assert b"Error: broken" in done.stderr
+    assert b"/task/program/script.js:3:" in done.stderr
+
+
+def test_a_script_of_directories_alone_sees_these_and_itself(oanix: Oanix) -> None:
+    (oanix.here / "in").mkdir()
+    (oanix.here / "in" / "data").write_text("inside")
+    (oanix.here / "see.js").write_text(
+        'console.log(std.loadFile("/given/data"), os.readdir("/task/program")[0].sort().join(),'
+        ' std.open(scriptArgs[0], "w"), std.loadFile("/given/../see.js"))'
+    )
+    done = oanix("agent", "run", "--dir", "in::/given", "see.js")
+    assert (done.returncode, done.stdout) == (0, b"inside .,..,see.js null null\n"), done.stderr
+
+
 def test_output_is_bounded(oanix: Oanix, modules: Path) -> None:
     done = oanix("agent", "run", "--dir", ".", "--limit", "output=64K", "flood.wasm")
     assert done.returncode == os.EX_SOFTWARE
@@ -89,6 +125,9 @@ def test_how_it_ended_is_told_as_json(oanix: Oanix, modules: Path) -> None:
         (["run", "--dir", ".", "--grant", "/cap/http", "hello.wasm"], 2, "a world of their own"),
         (["run", "--grant", "/none", "hello.wasm"], 65, "/none"),
         (["run", "--dir", ".", "hello.txt"], 65, "no WebAssembly module"),
+        (["run", "--interpreter", "perl", "hello.txt"], 65, "there are: quickjs"),
+        (["run", "--dir", ".", "--interpreter", "perl", "hello.txt"], 65, "there are: quickjs"),
+        (["run", "--interpreter", "quickjs", "hello.wasm"], 65, "no script for quickjs"),
         (["run", "hello.txt"], os.EX_SOFTWARE, "no WebAssembly module"),
         (["logs", "99"], os.EX_NOINPUT, "no job 99"),
         (["kill", "99"], os.EX_NOINPUT, "no job 99"),

@@ -83,8 +83,7 @@ class Engine:
         self.inner = self.like()
         self.current: Guest | None = None
         """The guest that runs now: whose functions are called."""
-        shared = memories is not None
-        self._settings = f"{VERSION} fuel={fuel} stack={STACK_BYTES} shared={shared}"
+        self._shared = memories is not None
         self._compiling = trio.CapacityLimiter(1)
         self._ticker = _Ticker(self.inner)
 
@@ -119,16 +118,21 @@ class Engine:
         if folder is None:
             return await self.compile(wasm)
         digest = hashlib.sha256(wasm).hexdigest()
-        path = _own(folder) / f"{digest}-{hashlib.sha256(self._settings.encode()).hexdigest()[:16]}"
-        found = self._kept(path, digest)
+        found = self.kept(digest, folder)
         if found is not None:
             return found
         module = await self.compile(wasm)
+        path = folder / kept_name(digest, fuel=self.fuel, shared=self._shared)
         try:
             await trio.to_thread.run_sync(_keep, path, bytes(module.inner.serialize()))
         except OSError as error:
             log.warning("%s: what was compiled is not kept: %s", path, error.strerror)
         return module
+
+    def kept(self, digest: str, folder: Path) -> Module | None:
+        """Take what an earlier run has compiled of these bytes. Raises OSError EPERM as `load`."""
+        name = kept_name(digest, fuel=self.fuel, shared=self._shared)
+        return self._kept(_own(folder) / name, digest)
 
     def _kept(self, path: Path, digest: str) -> Module | None:
         try:
@@ -149,7 +153,10 @@ class Engine:
         _check(wasm)
         if len(wasm) <= QUICK:
             return self._compiled(wasm)
-        return await trio.to_thread.run_sync(self._compiled, wasm, limiter=self._compiling)
+        # A large module takes seconds: whoever is cancelled meanwhile does not wait for that.
+        return await trio.to_thread.run_sync(
+            self._compiled, wasm, limiter=self._compiling, abandon_on_cancel=True
+        )
 
     def _compiled(self, wasm: bytes) -> Module:
         try:
@@ -157,6 +164,12 @@ class Engine:
         except wasmtime.WasmtimeError as error:
             raise BadModule(f"this module is not valid: {first_line(error)}") from None
         return _described(inner, hashlib.sha256(wasm).hexdigest())
+
+
+def kept_name(digest: str, *, fuel: bool, shared: bool) -> str:
+    """Name the file in which what was compiled for an engine is kept."""
+    settings = f"{VERSION} fuel={fuel} stack={STACK_BYTES} shared={shared}"
+    return f"{digest}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
 
 
 def _check(wasm: bytes) -> None:
@@ -170,7 +183,10 @@ def _check(wasm: bytes) -> None:
         raise BadModule("this is a component; build a core module (wasm32-wasi, wasip1) instead")
     if wasm.lstrip().startswith(b"(module"):
         raise BadModule("this is the text of a module; translate it with wat2wasm first")
-    raise BadModule("this is no WebAssembly module: it does not begin with \\0asm and version 1")
+    raise BadModule(
+        "this is no WebAssembly module: it does not begin with \\0asm and version 1; a script says "
+        "by its suffix or a #! line what runs it"
+    )
 
 
 def _described(inner: wasmtime.Module, digest: str) -> Module:

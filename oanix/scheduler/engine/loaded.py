@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -14,12 +15,13 @@ MOST: Final = 32
 
 
 class Loaded:
-    """The modules of one engine."""
+    """The modules of one engine. given: a folder of what another has compiled, and it may run."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, given: Path | None = None) -> None:
         self.engine = engine
+        self._given = given
         self._modules: OrderedDict[str, Module] = OrderedDict()
-        self._loading = trio.Lock()
+        self._loading: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     async def get(self, digest: str, path: Path, compiled: Path) -> Module:
         """Give a module. path: its bytes; compiled: the folder for what is made of them.
@@ -28,8 +30,8 @@ class Loaded:
         """
         found = self._modules.get(digest)
         if found is None:
-            # Whoever waits for the same module finds it loaded.
-            async with self._loading:
+            # Whoever waits for the same module finds it loaded; others do not wait for it.
+            async with self._loading.setdefault(digest, trio.Lock()):
                 found = self._modules.get(digest) or await self._load(digest, path, compiled)
         self._modules[digest] = found
         self._modules.move_to_end(digest)
@@ -38,6 +40,12 @@ class Loaded:
         return found
 
     async def _load(self, digest: str, path: Path, compiled: Path) -> Module:
+        # What was made of these bytes is found by their hash: they need not be read again.
+        found = self.engine.kept(digest, compiled)
+        if found is None and self._given is not None:
+            found = self.engine.kept(digest, self._given)
+        if found is not None:
+            return found
         data = await trio.to_thread.run_sync(path.read_bytes)
         if hashlib.sha256(data).hexdigest() != digest:
             raise BadModule(f"what is kept as sha256:{digest[:12]}… is something else")

@@ -1,10 +1,10 @@
 """Worker: runs guests for a server, and hands each of their calls to it.
 
-    python -m oanix.scheduler.workers DESCRIPTOR MODULES COMPILED
+    python -m oanix.scheduler.workers DESCRIPTOR MODULES COMPILED GIVEN
 
-The descriptor is one end of a Unix socket of packets; the worker ends with the other end. MODULES
-and COMPILED are folders: the bytes of modules by their hash, and what workers make of them. It
-opens nothing else (see `confine`).
+The descriptor is one end of a Unix socket of packets; the worker ends with the other end. MODULES,
+COMPILED and GIVEN are folders: the bytes of modules by their hash, what workers make of them, and
+what the server has compiled. It opens nothing else (see `confine`), and writes to COMPILED alone.
 """
 
 import errno
@@ -74,10 +74,10 @@ class Worker:
 
     def __init__(
         self, end: wire.Wire, imports: list[tuple[str, str, str, bool]], modules: Path,
-        compiled: Path,
+        compiled: Path, given: Path,
     ) -> None:  # fmt: skip
         """Make it. imports: module, name, parameters and result of what the host offers."""
-        self._stored, self._compiled = modules, compiled
+        self._stored, self._compiled, self._given = modules, compiled, given
         self._wire = end
         self._imports = imports
         self._memories = SharedMemories(self._share)
@@ -174,7 +174,10 @@ class Worker:
     def _tools(self, counted: bool) -> tuple[Linker, Loaded]:
         if counted not in self._engines:
             engine = Engine(fuel=counted, memories=self._memories)
-            self._engines[counted] = Linker(engine, self._functions()), Loaded(engine)
+            self._engines[counted] = (
+                Linker(engine, self._functions()),
+                Loaded(engine, self._given),
+            )
         return self._engines[counted]
 
     def _functions(self) -> list[Function]:
@@ -230,13 +233,14 @@ async def _main(end: socket.socket) -> None:
         return
     hello = wire.saying(data)
     imports = [tuple(one) for one in hello["imports"]]
-    await Worker(line, imports, Path(sys.argv[2]), Path(sys.argv[3])).run()
+    modules, compiled, given = map(Path, sys.argv[2:])
+    await Worker(line, imports, modules, compiled, given).run()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4 or not sys.argv[1].isdigit():
+    if len(sys.argv) != 5 or not sys.argv[1].isdigit():
         sys.exit(os.EX_USAGE)
-    confine([Path(sys.argv[2])], [Path(sys.argv[3])])
+    confine([Path(sys.argv[2]), Path(sys.argv[4])], [Path(sys.argv[3])])
     try:
         trio.run(_main, socket.socket(fileno=int(sys.argv[1])))
     except OSError as error:

@@ -24,6 +24,9 @@ from oanix.scheduler.workers import wire
 GRACE_S: Final = 0.2
 """How long a worker may take to end a guest; then it is ended itself."""
 
+STARTING_S: Final = 3.0
+"""How long that may take before the guest has begun."""
+
 F_GET_SEALS: Final = fcntl.F_GET_SEALS
 
 
@@ -133,7 +136,9 @@ class WorkerGuest:
     async def _ended_by(self, letter: bytes) -> None:
         """Have its worker end it; one that does not is ended itself."""
         self._put(wire.numbers(letter, self.number))
-        with trio.move_on_after(GRACE_S, shield=True):
+        # While nothing of it runs, its worker may still be starting, with the guests of others.
+        grace = GRACE_S if self._began is not None else STARTING_S
+        with trio.move_on_after(grace, shield=True):
             while self._told is None and not self._died:
                 await self._bell.wait()
         if self._told is None:

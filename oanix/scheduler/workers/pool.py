@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from struct import error as StructError
 from typing import Any, Final
 
@@ -121,11 +122,15 @@ class Pool:
     """Workers, and which guests each has. They run while `serve` does."""
 
     def __init__(
-        self, functions: Sequence[Function], modules: Modules, *, size: int | None = None
-    ) -> None:
-        """Make it, with no worker yet. functions: what guests import."""
+        self, functions: Sequence[Function], modules: Modules, *,
+        given: Path | None = None, size: int | None = None,
+    ) -> None:  # fmt: skip
+        """Make it, with no worker yet.
+
+        functions: what guests import; given: what the server has compiled for workers.
+        """
         self._functions = functions
-        self._modules = modules
+        self._folders = modules.stored, modules.compiled_by_workers, given or modules.stored
         self._size = size or os.cpu_count() or 1
         self._workers: list[_Worker] = []
         self._wanted = False
@@ -164,12 +169,11 @@ class Pool:
     async def _start(self) -> _Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            folders = self._modules.stored, self._modules.compiled_by_workers
-            for folder in folders:
+            for folder in self._folders:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             command = [
                 sys.executable, "-P", "-m", "oanix.scheduler.workers", str(theirs.fileno()),
-                *map(str, folders),
+                *map(str, self._folders),
             ]  # fmt: skip
             process = await trio.to_thread.run_sync(_spawned, command, theirs.fileno())
         except BaseException:
