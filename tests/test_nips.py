@@ -9,7 +9,7 @@ from oanix.services.relay.info import NIPS
 
 ROOT = Path(__file__).parent
 TEXT = (ROOT.parent / "docs" / "nips.md").read_text("utf-8")
-NAMED = re.findall(r"`([\w/]+\.(?:py|mjs))::(\w+)`", TEXT)
+NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", TEXT)
 
 
 @pytest.mark.parametrize(("file", "test"), NAMED)

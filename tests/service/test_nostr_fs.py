@@ -379,11 +379,39 @@ async def test_a_key_is_proven_to_a_relay_that_asks_for_it(tmp_path: Path) -> No
             tmp_path / "1", clock, policy="allow any auth=author\nallow read auth=any\ndeny any"
         ) as one,
         user(tmp_path / "n", clock) as it,
+        user(tmp_path / "b", clock, "bob") as shy,
     ):
         await it.ctl(f"relay add {one.url}")
         assert (await it.ask("/publish", "let me in"))[0]["ok"] is True
         assert [e["content"] for e in await it.json("/req/kinds=1")] == ["let me in"]
-        await it.ctl(f"auth {one.url} off")
+        await shy.ctl(f"relay add {one.url}", f"auth {one.url} off")
+        for question in (shy.ask("/publish", "not by name"), shy.json("/req/kinds=1")):
+            with refused(errno.EACCES, "auth-required: "):
+                await question
+        await shy.ctl(f"auth {one.url} on")
+        assert (await shy.ask("/publish", "by name, then"))[0]["ok"] is True
+
+
+async def test_a_relay_that_nobody_has_chosen_is_not_told_who_asks(tmp_path: Path) -> None:
+    clock = Clock()
+    rules = "allow read auth=any\ndeny read kind=1 -- say who you are\n"
+    async with (
+        relay(tmp_path / "1", clock) as shared,
+        relay(tmp_path / "2", clock, policy=rules) as home,
+        user(tmp_path / "a", clock, "ann") as ann,
+        user(tmp_path / "b", clock, "bob") as bob,
+    ):
+        await bob.ctl(f"relay add {shared.url}", f"relay add {home.url}", "quorum 2")
+        listed = {"kind": 10_002, "tags": [["r", home.url]]}
+        await bob.ask("/publish", json.dumps(listed))
+        await bob.ctl(f"relay del {shared.url}", "quorum 1")
+        await bob.ask("/publish", "at home")
+        await ann.ctl(f"relay add {shared.url}")
+        assert await ann.json(f"/req/kinds=1&authors={BOB}") == []
+        keys = [json.loads(line)["keys"] for line in home.fs.relay.connections().splitlines()]
+        assert keys == [[], []]
+        await ann.ctl(f"relay add {home.url}")
+        assert len(await ann.json(f"/req/kinds=1&authors={BOB}")) == 1
 
 
 async def test_no_relay_and_no_answer_are_told_apart(tmp_path: Path) -> None:

@@ -87,6 +87,10 @@ def test_a_question_of_which_nothing_may_be_seen_is_refused() -> None:
     assert policy.asking([Filter.parse({"kinds": [1059]})], ANYBODY) == "blocked: private"
     assert policy.asking([Filter.parse({"kinds": [1, 4]})], ANYBODY) is None
     assert policy.asking([Filter()], ANYBODY) is None
+    own = parse_policy("allow read auth=author\ndeny read kind=4 -- your own")
+    assert own.asking(asked, ANYBODY) == "auth-required: your own"
+    assert own.asking(asked, Guest(frozenset({ANN.pubkey}))) is None
+    assert own.asking([Filter()], ANYBODY) is None
     closed = parse_policy("deny read -- closed")
     assert closed.asking([Filter()], ANYBODY) == "blocked: closed"
 

@@ -251,6 +251,22 @@ async def test_what_is_written_is_found_by_its_words(tmp_path: Path) -> None:
         assert cafe.id not in await found("harbour")
 
 
+async def test_what_fits_best_comes_first_and_a_limit_is_for_the_best(tmp_path: Path) -> None:
+    best = note("ferry ferry ferry", ANN, 1, NOW - 9)
+    good = note(f"the ferry {'and much else ' * 5}", ANN, 1, NOW - 5)
+    poor = note(f"a ferry {'among a great many other words ' * 50}", ANN, 1, NOW)
+    async with relay(tmp_path) as it:
+        client = await it.client()
+        for event in (poor, best, good, note("no boat")):
+            assert (await client.put(event))[2]
+        await it.shared.core.indexed()
+        ranked = [best.id, good.id, poor.id]
+        assert await client.stored("a", {"search": "ferry"}) == (ranked, "finish")
+        assert await client.stored("b", {"search": "ferry", "limit": 2}) == (ranked[:2], "more")
+        since = {"search": "ferry", "since": NOW - 5, "limit": 1}
+        assert (await client.stored("c", since))[0] == [good.id]
+
+
 async def test_who_says_nothing_sensible_for_long_is_sent_away(tmp_path: Path) -> None:
     async with relay(tmp_path) as it:
         client = await it.client()

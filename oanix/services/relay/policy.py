@@ -234,7 +234,9 @@ class RelayPolicy:
                 continue
             if condition.kinds is not None and kind is not None and kind not in condition.kinds:
                 continue
-            if not condition.fits_auth(peer, None) and AUTHOR not in (condition.auth or ()):
+            # Who has proven no key is the author of nothing; a proof may make him that.
+            perhaps = peer.authed and AUTHOR in (condition.auth or ())
+            if not condition.fits_auth(peer, None) and not perhaps:
                 wanting = wanting or rule.allows
                 continue
             sure = not evolve(condition, kinds=None).of_event and (
