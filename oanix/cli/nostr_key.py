@@ -37,6 +37,7 @@ IMPORT_EPILOG = """\b
 Examples:
   oanix nostr key import            asks for it
   oanix nostr key import < nsec.txt
+  oanix nostr key import < bunker   a signer elsewhere: bunker://PUBKEY?relay=…&secret=…
   pass nostr/bot | oanix nostr key import bot"""
 
 SHOW_EPILOG = """\b
@@ -56,8 +57,10 @@ Examples:
 FIRST = "nostr"
 """The secret that holds the key of who names none."""
 
-INPUT_MAX = 200
-"""Longest input for a key in bytes; an nsec has 63."""
+INPUT_MAX = 8_192
+"""Longest input for a key in bytes; an nsec has 63, the URL of a bunker some hundred."""
+
+BUNKER = "bunker://"
 
 
 def secret_of(name: str | None) -> str:
@@ -106,7 +109,7 @@ def new(name: str | None, file: str | None, as_json: bool) -> None:
     """Make a key, and print its npub."""
     from oanix.lib.nostr import make_secret
 
-    _keep(name, file, make_secret, as_json)
+    _keep(name, file, lambda: make_secret().hex().encode(), as_json)
 
 
 @key.command("import", short_help="Take a key that you have.", epilog=IMPORT_EPILOG)
@@ -114,7 +117,10 @@ def new(name: str | None, file: str | None, as_json: bool) -> None:
 @_takes_file
 @_takes_new_name
 def import_(name: str | None, file: str | None, as_json: bool) -> None:
-    """Take a key: asks for it, or reads it from the standard input, as nsec or as 64 hex digits."""
+    """Take a key: asks for it, or reads it from the standard input, as nsec or as 64 hex digits.
+
+    The URL of a bunker has a signer elsewhere sign (NIP-46): it is asked when /cap/nostr is used.
+    """
     _keep(name, file, _asked, as_json)
 
 
@@ -123,13 +129,13 @@ def import_(name: str | None, file: str | None, as_json: bool) -> None:
 @_takes_file
 @_takes_name
 def show(name: str | None, file: str | None, as_json: bool) -> None:
-    """Show the public key: its npub, never its nsec."""
+    """Show the public key: its npub, never its nsec; of a signer elsewhere, where that is found."""
     secret = secret_of(name)
     with _opened() as vault:
         _require(vault, secret)
         unlock(vault, file)
-        pubkey = vault.lend(secret, _signer).pubkey
-    _print(secret, pubkey, as_json)
+        told = vault.lend(secret, lambda value: _described(secret, value))
+    _print(told, as_json)
 
 
 @key.command("list", short_help="List the keys.", epilog=LIST_EPILOG)
@@ -199,11 +205,11 @@ def _keep(name: str | None, file: str | None, make: "Callable[[], bytes]", as_js
                 f"make one of another name, or remove this one: oanix nostr key remove {secret}",
                 os.EX_CANTCREAT,
             )
-        value = make().hex().encode()
-        pubkey = _signer(value).pubkey
+        value = make()
+        told = _described(secret, value)
         unlock_or_make(vault, file)
         vault.set(secret, value)
-    _print(secret, pubkey, as_json)
+    _print(told, as_json)
     complain(f"oanix: the key {secret} is kept in the vault")
 
 
@@ -224,8 +230,9 @@ def _signer(value: bytes) -> "LocalSigner":
 
 def _asked() -> bytes:
     """Ask for a key, or read it from a pipe; what is wrong is told without showing it."""
-    from oanix.lib.nostr import Invalid
+    from oanix.lib.nostr import Invalid, make_secret
     from oanix.lib.nostr.nip19 import decode
+    from oanix.services.nostr.bunker import written
 
     if sys.stdin.isatty():
         text: str = click.prompt("nsec", hide_input=True, err=True)
@@ -233,10 +240,15 @@ def _asked() -> bytes:
         text = sys.stdin.buffer.read(INPUT_MAX).decode("utf-8", "replace")
     text = text.strip()
     try:
-        return bytes.fromhex(decode(text, "nsec") if text.startswith("nsec1") else _hex(text))
-    except Invalid:
+        if text.startswith(BUNKER):
+            # It will know us by a key that is good for nothing else.
+            return written(text, make_secret())
+        return (decode(text, "nsec") if text.startswith("nsec1") else _hex(text)).lower().encode()
+    except Invalid as error:
+        if text.startswith(BUNKER):
+            raise Failure(f"this is no bunker: {error.reason}", code=os.EX_DATAERR) from None
         raise Failure(
-            "this is no key: it is an nsec, or 64 digits of hex", code=os.EX_DATAERR
+            "this is no key: it is an nsec, 64 digits of hex, or bunker://…", code=os.EX_DATAERR
         ) from None
 
 
@@ -249,14 +261,32 @@ def _hex(text: str) -> str:
     return text
 
 
-def _print(secret: str, pubkey: str, as_json: bool) -> None:
+def _described(secret: str, value: bytes) -> dict[str, object]:
+    """Tell what may be known of a key, which is not shown."""
+    from oanix.lib.nostr import Invalid
     from oanix.lib.nostr.nip19 import encode
+    from oanix.services.nostr.bunker import Kept
 
-    out, npub = Out(), encode("npub", pubkey)
+    if value.startswith(b"{"):
+        try:
+            bunker = Kept.read(value.decode()).bunker
+        except (Invalid, ValueError):
+            raise Failure("the secret is no Nostr key", code=os.EX_DATAERR) from None
+        return {"name": secret, "bunker": bunker.pubkey, "relays": list(bunker.relays)}
+    pubkey = _signer(value).pubkey
+    return {"name": secret, "npub": encode("npub", pubkey), "pubkey": pubkey}
+
+
+def _print(told: dict[str, object], as_json: bool) -> None:
+    out = Out()
     if as_json:
-        out.json({"name": secret, "npub": npub, "pubkey": pubkey})
+        out.json(told)
+    elif "npub" in told:
+        out.line(str(told["npub"]))
     else:
-        out.line(npub)
+        relays = told["relays"]
+        assert isinstance(relays, list)
+        out.line(f"bunker {told['bunker']} {' '.join(relays)}")
 
 
 def _date(at: int | None) -> str:

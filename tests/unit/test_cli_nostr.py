@@ -79,6 +79,29 @@ def test_a_key_is_imported_from_a_pipe(kept: Oanix, text: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_signer_elsewhere_is_taken_in_place_of_a_key(kept: Oanix) -> None:
+    where = "relay=wss%3A%2F%2Frelay.example&relay=ws%3A%2F%2F127.0.0.1%3A7"
+    url = f"bunker://{PUBKEY}?{where}&secret=hush-hush"
+    shown = f"bunker {PUBKEY} wss://relay.example/ ws://127.0.0.1:7/\n"
+    said = run(kept, "key", "import", stdin=f"{url}\n".encode())
+    assert said == run(kept, "key", "show") == shown
+    told = json.loads(run(kept, "key", "show", "--json"))
+    assert told["bunker"] == PUBKEY
+    assert set(told) == {"name", "bunker", "relays"}
+    vault = opened(kept.state)
+    try:
+        vault.unlock(PHRASE)
+        kept_there = json.loads(vault.lend("nostr", bytes.decode))
+    finally:
+        vault.close()
+    assert kept_there["bunker"] == url
+    assert len(bytes.fromhex(kept_there["client"])) == 32
+    bad = run(kept, "key", "import", "bot", stdin=url[:50].encode(), code=os.EX_DATAERR)
+    assert "this is no bunker: " in bad
+    assert "hush" not in bad
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

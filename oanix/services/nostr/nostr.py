@@ -166,7 +166,11 @@ class Nostr:
             value = written(url, make_secret(self.tools.randomness))
         except Invalid as error:
             raise fault(errno.EINVAL, error.reason) from None
-        vault.set(key, value)
+        try:
+            vault.set(key, value)
+        except FileNotFoundError:
+            remedy = "`oanix nostr key import` makes one and takes the signer"
+            raise fault(errno.ENOENT, f"there is no vault to keep it in: {remedy}") from None
         self._signer = None
 
     def _lent(self) -> LocalSigner | Kept:
