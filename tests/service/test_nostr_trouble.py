@@ -7,13 +7,14 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import trio
 
+from oanix.channel import OpenFile
 from oanix.lib.nostr import Event, LocalSigner, Template
 from oanix.lib.nostr.nip19 import encode as nip19
 from oanix.lib.websocket import WebSocket
@@ -23,7 +24,17 @@ from oanix.services.relay import RelayFs
 from oanix.services.relay.policy import Guest
 from tests.nostr.bunker import Answer, Bunker
 from tests.reach import ROOT, refused
-from tests.service.nostr_help import SIGNERS, Clock, hear, put, relay, until, user
+from tests.service.nostr_help import (
+    SIGNERS,
+    Clock,
+    Served,
+    User,
+    hear,
+    put,
+    relay,
+    until,
+    user,
+)
 
 ANN, BOB, EVE = (SIGNERS[name].pubkey for name in ("ann", "bob", "eve"))
 TO_BOB = json.dumps({"kind": 1, "content": "hi", "tags": [["p", BOB]]})
@@ -279,6 +290,73 @@ async def test_a_subscription_that_every_relay_refuses_ends_with_its_words(tmp_p
             await it.write(f"/sub/{number}/filter", "kinds=1")
         for opened in (new, events):
             opened.close(ROOT)
+
+
+async def notes(one: Served, *texts: str, at: int) -> None:
+    for text in texts:
+        event = SIGNERS["eve"].sign_now(Template(1, text, (), at))
+        assert (await one.fs.relay.core.submit(event, Guest())).ok
+
+
+@asynccontextmanager
+async def following(it: User, query: str) -> AsyncIterator[OpenFile]:
+    """Subscribe, and give the open file of what comes once what is stored has come."""
+    new = await it.reach.open("/sub/new")
+    number = (await new.read(ROOT, 10, 0)).decode().strip()
+    await it.write(f"/sub/{number}/filter", query)
+    events = await it.reach.open(f"/sub/{number}/events")
+    eose = await it.reach.open(f"/sub/{number}/eose")
+    while await eose.read(ROOT, 1000, 0):
+        pass
+    yield events
+    for opened in (new, events, eose):
+        opened.close(ROOT)
+
+
+@pytest.mark.parametrize("shift", [86_400, -86_400])
+async def test_a_clock_that_is_set_while_a_relay_is_away_loses_nothing(
+    shift: int, tmp_path: Path
+) -> None:
+    right, wrong = Clock(), Clock()
+    wrong.now += shift
+    async with user(tmp_path / "n", wrong) as it, AsyncExitStack() as opened:
+        async with relay(tmp_path / "1", right) as one:
+            await it.ctl(f"relay add {one.url}")
+            events = await opened.enter_async_context(following(it, "kinds=1"))
+            await notes(one, "before", at=right.now)
+            assert [event["content"] for event in await hear(events, 1)] == ["before"]
+        wrong.now -= shift
+        right.now += 5
+        wrong.now += 5
+        async with relay(tmp_path / "1", right, port=one.port) as one:
+            await notes(one, "meanwhile", at=right.now - 3)
+            assert [event["content"] for event in await hear(events, 1)] == ["meanwhile"]
+
+
+@pytest.mark.parametrize(("query", "first"), [("kinds=1&limit=0", 0), ("kinds=1&limit=1", 1)])
+async def test_what_a_limit_left_out_does_not_come_after_a_cut(
+    query: str, first: int, tmp_path: Path
+) -> None:
+    clock = Clock()
+    async with user(tmp_path / "n", clock) as it, AsyncExitStack() as opened:
+        async with relay(tmp_path / "1", clock) as one:
+            await notes(one, "long before", "long ago", at=clock.now - 60)
+            await notes(one, "before", at=clock.now - 5)
+            await it.ctl(f"relay add {one.url}")
+            events = await opened.enter_async_context(following(it, query))
+            heard = await hear(events, first) if first else []
+            clock.now += 5
+            await notes(one, "live", at=clock.now)
+            heard += await hear(events, 1)
+        async with relay(tmp_path / "1", clock, port=one.port) as one:
+            clock.now += 5
+            await notes(one, "meanwhile", at=clock.now)
+            heard += await hear(events, 1)
+            assert [event["content"] for event in heard] == [
+                *["before"][:first], "live", "meanwhile",
+            ]  # fmt: skip
+            await until(lambda: one.fs.relay.core.stats()["subscriptions"])
+            assert events.ready() == 0
 
 
 # Jobs ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Asking: what somebody wants to hear from relays, and how each relay goes about it."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -60,8 +61,8 @@ class Wire:
     """A subscription at one relay.
 
     resume_at: from when on the relay may have what was not heard, once it was cut off; None while
-    what was stored has not come. A relay that caps its answers is asked page by page after a cut:
-    since and until are those of the page.
+    what was stored has not come. cut_at: the same by a clock that nobody sets. A relay that caps
+    its answers is asked page by page after a cut: since and until are those of the page.
     """
 
     id: str
@@ -69,6 +70,9 @@ class Wire:
     asking: Asking
     live: bool = True
     resume_at: int | None = None
+    cut_at: float = 0.0
+    begun_at: int | None = None
+    """When all that was stored had come for the first time."""
     current: bool = False
     """Whether all that was stored has come over this connection: from then on it is live."""
     done: bool = False
@@ -79,11 +83,15 @@ class Wire:
     count: int = 0
     oldest: int = 0
 
-    def begin(self) -> tuple[Filter, ...]:
-        """Give what to ask at the beginning of a connection."""
+    def begin(self, now: int, clock: float) -> tuple[Filter, ...]:
+        """Give what to ask at the beginning of a connection; clock: one that nobody sets."""
         self.current, self.authed = False, False
         self.count, self.until = 0, None
-        self.since = None if self.resume_at is None else self.resume_at - overlap(self.filters)
+        self.since = None
+        if self.resume_at is not None:
+            # The time of day may have been set back or forth meanwhile.
+            last = min(self.resume_at, now - math.ceil(clock - self.cut_at))
+            self.since = last - overlap(self.filters)
         return self.again()
 
     def again(self) -> tuple[Filter, ...]:
@@ -109,16 +117,25 @@ class Wire:
         self.oldest = event.created_at if not self.count else min(self.oldest, event.created_at)
         self.count += 1
 
-    def cut(self, alive_at: int) -> None:
-        """Note that the connection is gone; alive_at: when it was last heard of."""
+    def arrive(self, now: int) -> None:
+        """Note that all that was stored has come."""
+        self.current = True
+        if self.begun_at is None:
+            self.begun_at = now
+
+    def cut(self, alive_at: int, clock: float) -> None:
+        """Note that the connection is gone; when it was last heard of, by both clocks."""
         if self.current:
-            self.resume_at = alive_at
+            self.resume_at, self.cut_at = alive_at, clock
         self.current = False
 
     def _page(self, earliest: int) -> tuple[Filter, ...]:
         asked = []
         for one in self.filters:
             since = max(earliest, one.since or 0, 0)
+            if one.limit is not None and self.begun_at is not None and not _wraps(one):
+                # What a limit left out at the beginning does not come after a cut.
+                since = max(since, min(self.begun_at, earliest + overlap(self.filters)))
             ends = [end for end in (self.until, one.until) if end is not None]
             until = min(ends, default=None)
             if until is None or since <= until:
@@ -128,8 +145,11 @@ class Wire:
 
 def overlap(filters: Sequence[Filter]) -> int:
     """Tell how far back an event may be dated: wraps are by two days (NIP-59)."""
-    wraps = any(WRAP in one.kinds if one.kinds is not None else "p" in one.tags for one in filters)
-    return OVERLAP_S + (PAST_S if wraps else 0)
+    return OVERLAP_S + (PAST_S if any(map(_wraps, filters)) else 0)
+
+
+def _wraps(one: Filter) -> bool:
+    return WRAP in one.kinds if one.kinds is not None else "p" in one.tags
 
 
 @frozen

@@ -94,7 +94,7 @@ class RelayLink:
         self._challenge = ""
         self._authed: bool | None = None
         self._proving = trio.Lock()
-        self._alive_at = 0
+        self._alive = 0, 0.0
         self._tasks: trio.Nursery | None = None
         self._hurry = False
 
@@ -111,7 +111,7 @@ class RelayLink:
         """Subscribe under a name; without `live` until what is stored has come."""
         wire = self._wires[name] = Wire(name, filters, asking, live)
         if self.state == "open":
-            self._request(wire, wire.begin())
+            self._request(wire, wire.begin(self._tools.now(), trio.current_time()))
         elif self.state == "waiting" and self.error is not None:
             asking.lost(self.url, self.error)
         self.bell.ring()
@@ -227,13 +227,13 @@ class RelayLink:
         self._out.clear()
         self._challenge, self._authed = "", None
         self.error = None
-        self._alive_at = self._tools.now()
+        self._note_alive()
         async with trio.open_nursery() as nursery:
             self._tasks = nursery
             for task in (self._send_all, self._receive_all):
                 nursery.start_soon(task, link, inbox)
             for wire in list(self._wires.values()):
-                self._request(wire, wire.begin())
+                self._request(wire, wire.begin(self._tools.now(), trio.current_time()))
             self._change("open")
             nursery.start_soon(self._watch, inbox)
             try:
@@ -242,7 +242,7 @@ class RelayLink:
             finally:
                 self._tasks = None
                 for wire in self._wires.values():
-                    wire.cut(self._alive_at)
+                    wire.cut(*self._alive)
                 nursery.cancel_scope.cancel()
         idle = self.error is None and not self.wanted
         if self.error is None and not idle:
@@ -276,10 +276,13 @@ class RelayLink:
         try:
             while True:
                 message = await link.receive()
-                self._alive_at = self._tools.now()
+                self._note_alive()
                 await inbox.put(message)
         except LOST as error:
             self._broke(error, inbox)
+
+    def _note_alive(self) -> None:
+        self._alive = self._tools.now(), trio.current_time()
 
     def _broke(self, error: BaseException, inbox: Inbox) -> None:
         if self.error is None:
@@ -384,13 +387,13 @@ class RelayLink:
         elif not wire.current and wire.until is not None:
             # A page has an end; what is live has none.
             wire.until = None
-            wire.current = True
+            wire.arrive(self._tools.now())
             self._request(wire, wire.again())
         else:
             self._settled(wire, hint)
 
     def _settled(self, wire: Wire, hint: str) -> None:
-        wire.current = True
+        wire.arrive(self._tools.now())
         if not wire.live:
             self.drop(wire.id)
         if not wire.done:
