@@ -1,4 +1,4 @@
-"""NostrFs where relays hang or refuse, where a signer is slow, and where a reader does not wait.
+"""NostrFs where relays hang, refuse or lie, and where a reader does not wait.
 
 What is published goes out all the same, and whoever asks hears why something does not come.
 """
@@ -6,23 +6,19 @@ What is published goes out all the same, and whoever asks hears why something do
 import errno
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 import pytest
 import trio
 
 from oanix.channel import OpenFile
-from oanix.lib.nostr import Event, LocalSigner, Template
-from oanix.lib.nostr.nip19 import encode as nip19
+from oanix.lib.nostr import LocalSigner, Template
 from oanix.lib.websocket import WebSocket
 from oanix.node import READABLE, WOULD_BLOCK
-from oanix.services.nostr.letters import HELD
-from oanix.services.relay import RelayFs
 from oanix.services.relay.policy import Guest
-from tests.nostr.bunker import Answer, Bunker
 from tests.reach import ROOT, refused
 from tests.service.nostr_help import (
     SIGNERS,
@@ -36,15 +32,14 @@ from tests.service.nostr_help import (
     user,
 )
 
-ANN, BOB, EVE = (SIGNERS[name].pubkey for name in ("ann", "bob", "eve"))
-TO_BOB = json.dumps({"kind": 1, "content": "hi", "tags": [["p", BOB]]})
+BOB = SIGNERS["bob"].pubkey
 
-Says = Callable[[list[object]], list[object] | None]
+Says = Callable[[list[Any]], Iterable[str | bytes]]
 
 
 @asynccontextmanager
 async def speaking(says: Says | None = None) -> AsyncIterator[str]:
-    """Serve a relay that gives one answer to each message; without any it does not even greet."""
+    """Serve a relay that answers as it likes; without any answers it does not even greet."""
 
     async def serve(stream: trio.SocketStream) -> None:
         if says is None:
@@ -52,9 +47,7 @@ async def speaking(says: Says | None = None) -> AsyncIterator[str]:
             return
         socket = await WebSocket.accept(stream)
         async for message in socket:
-            answer = says(json.loads(message))
-            if answer is not None:
-                await socket.send(json.dumps(answer))
+            await socket.send(*says(json.loads(message)))
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -62,6 +55,21 @@ async def speaking(says: Says | None = None) -> AsyncIterator[str]:
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         yield f"ws://127.0.0.1:{port}/"
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def following(it: User, query: str) -> AsyncIterator[OpenFile]:
+    """Subscribe, and give the open file of what comes once what is stored has come."""
+    new = await it.reach.open("/sub/new")
+    number = (await new.read(ROOT, 10, 0)).decode().strip()
+    await it.write(f"/sub/{number}/filter", query)
+    events = await it.reach.open(f"/sub/{number}/events")
+    eose = await it.reach.open(f"/sub/{number}/eose")
+    while await eose.read(ROOT, 1000, 0):
+        pass
+    yield events
+    for opened in (new, events, eose):
+        opened.close(ROOT)
 
 
 # Who does not wait --------------------------------------------------------------------------------
@@ -128,10 +136,8 @@ async def test_a_relay_that_hangs_holds_up_no_answer_to_somebody(tmp_path: Path)
 async def test_each_refusal_has_its_errno_and_the_words_of_the_relay(
     words: str, number: int, tmp_path: Path
 ) -> None:
-    def says(said: list[object]) -> list[object] | None:
-        if said[0] != "EVENT" or not isinstance(said[1], dict):
-            return None
-        return ["OK", said[1]["id"], False, words]
+    def says(said: list[Any]) -> list[str]:
+        return [json.dumps(["OK", said[1]["id"], False, words])] if said[0] == "EVENT" else []
 
     clock = Clock()
     async with speaking(says) as url, user(tmp_path / "n", clock) as it:
@@ -140,11 +146,57 @@ async def test_each_refusal_has_its_errno_and_the_words_of_the_relay(
             await it.ask("/publish", "hello")
 
 
+async def test_what_a_relay_makes_up_is_shown_to_nobody(tmp_path: Path) -> None:
+    clock = Clock()
+    eve = SIGNERS["eve"]
+    good, other = (eve.sign_now(Template(kind, "x", (), clock.now)) for kind in (1, 7))
+    fields = json.loads(good.json())
+    made_up = [
+        fields | {"content": "changed"}, fields | {"pubkey": BOB}, fields | {"sig": other.sig},
+        fields | {"kind": "1"}, fields | {"tags": [[]]}, json.loads(other.json()), {}, [], None, 1,
+    ]  # fmt: skip
+    noise: list[str | bytes] = [
+        "", "[", "{}", "[]", "[1]", b"\xff", "[" * 10_000, '["EVENT"]', '["EVENT",1,{}]',
+        '["EOSE"]', '["EOSE","nobody"]', '["CLOSED","nobody"]', '["OK"]', '["OK",1,2,3]',
+        '["OK","' + "0" * 64 + '",true,""]', '["AUTH"]', '["AUTH",1]', f'["AUTH","{"x" * 5_000}"]',
+        '["NOTICE","\\u001b[2J"]', '["COUNT","x",{"count":1}]', '["NEG-ERR","x",""]',
+    ]  # fmt: skip
+
+    def says(said: list[Any]) -> list[str | bytes]:
+        if said[0] == "EVENT":
+            # An answer to another event, then one that is no answer, then the true one.
+            words = "blocked: \x1b[2J\n" + "x" * 999
+            return [f'["OK","{other.id}",true,""]', f'["OK","{said[1]["id"]}","yes",""]',
+                    json.dumps(["OK", said[1]["id"], False, words])]  # fmt: skip
+        if said[0] != "REQ":
+            return []
+        lies = [json.dumps(["EVENT", said[1], one]) for one in made_up]
+        again = [json.dumps(["EVENT", said[1], fields])] * 3
+        return [*noise, *lies, *again, json.dumps(["EOSE", said[1], {"more": 1}])]
+
+    async with speaking(says) as url, user(tmp_path / "n", clock) as it:
+        await it.ctl(f"relay add {url}")
+        async with following(it, "kinds=1") as events:
+            assert await hear(events, 1) == [fields]
+            assert events.ready() == 0
+        assert await it.json("/req/kinds=1") == [fields]
+        assert await it.json(f"/event/{good.id}") == [fields]
+        with refused(errno.ENOENT, "no relay has this event"):
+            await it.reach.read(f"/event/{'1' * 64}")
+        with pytest.raises(PermissionError, match="blocked:  ") as told:
+            await it.ask("/publish", "hello")
+        assert str(told.value.strerror).isprintable()
+        assert len(str(told.value.strerror)) < 400
+        rejected = next(one for one in (await it.reach.text("/status")).splitlines()
+                        if one.startswith("rejected "))  # fmt: skip
+        assert int(rejected.split()[1]) >= len(made_up)
+
+
 async def test_a_relay_that_says_nothing_of_an_event_is_a_time_out(tmp_path: Path) -> None:
     clock = Clock()
     async with (
         relay(tmp_path / "1", clock) as one,
-        speaking(lambda said: None) as silent,
+        speaking(lambda said: []) as silent,
         user(tmp_path / "n", clock) as it,
     ):
         await it.ctl(f"relay add {one.url}", f"relay add {silent}", "quorum 2", "timeout 1")
@@ -155,113 +207,6 @@ async def test_a_relay_that_says_nothing_of_an_event_is_a_time_out(tmp_path: Pat
         said = {line["relay"]: line["ok"] for line in await hear(opened)}
         assert said == {one.url: True, silent: None}
         opened.close(ROOT)
-
-
-# Lists of relays ----------------------------------------------------------------------------------
-
-
-async def test_who_tells_a_relay_for_letters_can_be_written_to_soon(tmp_path: Path) -> None:
-    clock = Clock()
-    async with (
-        relay(tmp_path / "1", clock) as one,
-        user(tmp_path / "a", clock, "ann") as ann,
-        user(tmp_path / "b", clock, "bob") as bob,
-    ):
-        for each in (ann, bob):
-            await each.ctl(f"relay add {one.url}")
-        send = f"/dm/{nip19('npub', BOB)}/send"
-        with refused(errno.EHOSTUNREACH, "kind 10050"):
-            await ann.write(send, "are you there?")
-        listed = {"kind": 10_050, "tags": [["relay", one.url]]}
-        await bob.ask("/publish", json.dumps(listed))
-        clock.now += 10
-        await ann.ask(send, "and now?")
-        inbox = await bob.reach.open(f"/dm/{nip19('npub', ANN)}/inbox")
-        assert [one["text"] for one in await hear(inbox, 1)] == ["and now?"]
-        inbox.close(ROOT)
-
-
-async def test_what_one_publishes_of_oneself_counts_at_once(tmp_path: Path) -> None:
-    clock = Clock()
-    async with (
-        relay(tmp_path / "1", clock) as one,
-        relay(tmp_path / "2", clock) as two,
-        user(tmp_path / "a", clock, "ann") as ann,
-    ):
-        await ann.ctl(f"relay add {one.url}")
-        myself = f"/dm/{nip19('npub', ANN)}/send"
-        await ann.ask(myself, "to the one")
-        for listed in (one.url, two.url):
-            clock.now += 1
-            await ann.ask("/publish", json.dumps({"kind": 10_050, "tags": [["relay", listed]]}))
-            assert (await ann.ask(myself, "to where it says"))[0]["relay"] == listed
-
-
-# Letters ------------------------------------------------------------------------------------------
-
-
-async def test_an_inbox_goes_on_where_one_of_its_relays_refuses(tmp_path: Path) -> None:
-    clock = Clock()
-    async with (
-        relay(tmp_path / "1", clock, policy="deny read -- closed today") as closed,
-        relay(tmp_path / "2", clock) as one,
-        user(tmp_path / "a", clock, "ann") as ann,
-    ):
-        await ann.ctl(f"relay add {closed.url}")
-        path = f"/dm/{nip19('npub', ANN)}"
-        inbox = await ann.reach.open(f"{path}/inbox")
-        with refused(errno.EACCES, "closed today"):
-            await hear(inbox, 1)
-        inbox.close(ROOT)
-        await ann.ctl(f"relay add {one.url}")
-        inbox = await ann.reach.open(f"{path}/inbox")
-        await until(lambda: any(link.url == closed.url for link in ann.fs.nostr.pool.links))
-        await ann.write(f"{path}/send", "to myself")
-        assert [one["text"] for one in await hear(inbox, 1)] == ["to myself"]
-        inbox.close(ROOT)
-
-
-@pytest.mark.slow
-async def test_letters_that_come_faster_than_a_signer_opens_them_are_told(tmp_path: Path) -> None:
-    clock = Clock()
-    bob = LocalSigner(bytes([2]) * 32, now=lambda: clock.now)
-    own = RelayFs(tmp_path / "relay", clock=clock)
-    slow = trio.Event()
-
-    async def later(event: Event, answer: Answer) -> None:
-        if bunker.asked[-1] == "nip44_decrypt":
-            await slow.wait()
-
-    async with (
-        own.running(),
-        relay(tmp_path / "1", clock) as one,
-        trio.open_nursery() as nursery,
-        user(tmp_path / "a", clock, "ann", own=own) as ann,
-        user(tmp_path / "b", clock, "", own=own) as it,
-    ):
-        bunker = Bunker(one.fs.relay.connect(), SIGNERS["eve"], bob, "hush", extra=later)
-        await nursery.start(bunker.run)
-        where = quote(one.url, safe="")
-        await it.ctl(f"signer bunker://{EVE}?relay={where}&secret=hush")
-        inbox = await it.reach.open(f"/dm/{nip19('npub', ANN)}/inbox")
-        await until(lambda: own.relay.core.stats()["subscriptions"])
-        # Anybody can send what cannot be opened, and nobody else may miss a letter for it.
-        sent = HELD + 20
-        async with trio.open_nursery() as senders:
-            for number in range(sent):
-                spam = SIGNERS["eve"].sign_now(
-                    Template(1059, f"{number}", (("p", BOB),), clock.now)
-                )
-                senders.start_soon(own.relay.core.submit, spam, Guest())
-        await until(lambda: own.relay.core.stats()["accepted"] == sent)
-        await until(lambda: any(link.events >= sent for link in it.fs.nostr.pool.links))
-        slow.set()
-        [lost] = await hear(inbox, 1)
-        assert 0 < lost["lagged"] <= 20
-        await ann.ask(f"/dm/{nip19('npub', BOB)}/send", "a real one")
-        assert (await hear(inbox, 1))[0]["text"] == "a real one"
-        inbox.close(ROOT)
-        nursery.cancel_scope.cancel()
 
 
 # Subscriptions ------------------------------------------------------------------------------------
@@ -296,21 +241,6 @@ async def notes(one: Served, *texts: str, at: int) -> None:
     for text in texts:
         event = SIGNERS["eve"].sign_now(Template(1, text, (), at))
         assert (await one.fs.relay.core.submit(event, Guest())).ok
-
-
-@asynccontextmanager
-async def following(it: User, query: str) -> AsyncIterator[OpenFile]:
-    """Subscribe, and give the open file of what comes once what is stored has come."""
-    new = await it.reach.open("/sub/new")
-    number = (await new.read(ROOT, 10, 0)).decode().strip()
-    await it.write(f"/sub/{number}/filter", query)
-    events = await it.reach.open(f"/sub/{number}/events")
-    eose = await it.reach.open(f"/sub/{number}/eose")
-    while await eose.read(ROOT, 1000, 0):
-        pass
-    yield events
-    for opened in (new, events, eose):
-        opened.close(ROOT)
 
 
 @pytest.mark.parametrize("shift", [86_400, -86_400])
@@ -357,54 +287,3 @@ async def test_what_a_limit_left_out_does_not_come_after_a_cut(
             ]  # fmt: skip
             await until(lambda: one.fs.relay.core.stats()["subscriptions"])
             assert events.ready() == 0
-
-
-# Jobs ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("policy", "number", "words"),
-    [
-        ("deny write kind=5050 -- no jobs here", errno.EACCES, "no jobs here"),
-        ("deny read kind=7000\ndeny read kind=6050 -- no answers", errno.EACCES, "blocked: "),
-        ("pow 200 kind=5050", errno.EINVAL, "pow: "),
-    ],
-)  # fmt: skip
-async def test_a_job_that_no_relay_takes_is_told_to_who_asks(
-    policy: str, number: int, words: str, tmp_path: Path
-) -> None:
-    clock = Clock()
-    async with (
-        relay(tmp_path / "1", clock, policy=policy) as one,
-        user(tmp_path / "n", clock) as it,
-    ):
-        await it.ctl(f"relay add {one.url}")
-        job = await it.reach.open("/dvm/5050/new", os.O_RDWR)
-        await put(job, b"write a poem\n")
-        with refused(number, words):
-            await hear(job)
-        assert await hear(job) == []
-        assert job.ready() & READABLE
-        job.close(ROOT)
-
-
-async def test_a_job_that_reaches_nobody_is_told_and_may_still_be_done(tmp_path: Path) -> None:
-    clock = Clock()
-    async with relay(tmp_path / "1", clock) as one:
-        port = one.port
-    async with user(tmp_path / "n", clock) as it, user(tmp_path / "w", clock, "bob") as bob:
-        for each in (it, bob):
-            await each.ctl(f"relay add ws://127.0.0.1:{port}/")
-        job = await it.reach.open("/dvm/5050/new", os.O_RDWR)
-        with refused(errno.EINVAL, "a job here has the kind 5050"):
-            await put(job, b'{"kind":5001}\n')
-        await put(job, b"write a poem\n")
-        with refused(errno.ENOTCONN, "Connection refused"):
-            await hear(job)
-        async with relay(tmp_path / "1", clock, port=port) as one:
-            await until(lambda: one.fs.relay.core.stats()["accepted"])
-            [request] = await one.events("kinds=5050")
-            done = {"kind": 6050, "content": "roses", "tags": [["e", request.id], ["p", ANN]]}
-            await bob.ask("/publish", json.dumps(done))
-            assert [line["content"] for line in await hear(job)] == ["roses"]
-        job.close(ROOT)
