@@ -12,7 +12,7 @@ from attrs import frozen
 
 from oanix.assembly import workspace_state
 from oanix.cli.failures import Failure
-from oanix.cli.live import find_mount
+from oanix.cli.live import find_mount, mount_around
 from oanix.cli.source import opened
 from oanix.client import CHUNK, Client
 from oanix.env import Busy, Run, runs, state_folder
@@ -136,8 +136,10 @@ class Place:
 async def place(at: str | None, directory: str | None) -> AsyncIterator[Place]:
     """Find the jobs of a mount, or of a directory: those of its server, when there is one.
 
-    Raises Failure where there is none.
+    Without either, those of the mount that one is in, else of the directory. Raises Failure where
+    there is none.
     """
+    at = at or (mount_around(".") if directory is None else None)
     if at is not None:
         mountpoint = find_mount(at)
         yield _mounted(mountpoint, run_of(mountpoint))

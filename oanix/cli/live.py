@@ -25,17 +25,26 @@ def find_mount(path: str) -> str:
 
     if not path:
         raise click.UsageError("the mount point is empty")
+    here = mount_around(path)
+    if here is None:
+        raise Failure(f"no namespace is mounted at {path}", mounted_now())
+    if stale.is_dead(here):
+        raise Failure(f"the server of {here} is gone", f"clear it: oanix unmount {here}")
+    return here
+
+
+def mount_around(path: str) -> str | None:
+    """Give the mount point of the namespace that a path lies in, if it does."""
+    from mounts import stale
+
     here = os.path.realpath(path)
     while True:
         mounted = stale.find(here)
         if mounted is not None and mounted.kind == stale.TYPE:
-            break
+            return here
         if here == "/":
-            raise Failure(f"no namespace is mounted at {path}", mounted_now())
+            return None
         here = os.path.dirname(here)
-    if stale.is_dead(here):
-        raise Failure(f"the server of {here} is gone", f"clear it: oanix unmount {here}")
-    return here
 
 
 def mounted_now() -> str:

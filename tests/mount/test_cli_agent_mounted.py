@@ -42,7 +42,7 @@ def shell(oanix: Oanix, script: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=oanix.here.parent / "mnt",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIME_OUT_S,
-        check=False,
+        check=False, env=oanix.env,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -50,7 +50,7 @@ def shell(oanix: Oanix, script: str) -> str:
 
 def test_the_example_of_the_page_works_in_a_shell(oanix: Oanix) -> None:
     page = (Path(__file__).parents[2] / "docs/man/jobs.md").read_text()
-    [example] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    example, *_ = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     assert shell(oanix, example) == "completed 0\nhello\n"
 
 
@@ -68,6 +68,12 @@ def test_a_detached_job_is_listed_followed_and_killed(oanix: Oanix) -> None:
     assert json.loads(oanix("agent", "ps", "--json").stdout) == []
     done = oanix("agent", "kill", number.decode())
     assert (done.returncode, b"has ended" in done.stderr) == (1, True), done.stderr
+
+
+def test_in_a_mount_its_jobs_are_meant(oanix: Oanix) -> None:
+    done = shell(oanix, "cd workspace; oanix agent run --json hello.wasm | tail -n 1")
+    number = json.loads(done)["id"]
+    assert shell(oanix, f"cat logs/runs/{number}/stdout") == "hello\n"
 
 
 def test_what_jobs_use_is_watched(oanix: Oanix) -> None:

@@ -424,3 +424,9 @@ def test_with_another_version_of_wasmtime_jobs_run_by_its_public_interface(tmp_p
     ], done.stderr  # fmt: skip
     assert "wasmtime has no wasmtime_call_future_poll" in done.stderr
     assert "install the wasmtime that setup.cfg names" in done.stderr
+
+
+async def test_what_a_job_used_is_told_after_its_end(here: Jobs) -> None:
+    number = await here.start("hello")
+    assert await here.wait(number) == "completed 0"
+    assert await here.fact(number, "memory", "usage") == "65536 of 268435456"

@@ -61,7 +61,7 @@ class WorkerGuest:
         self._told: dict[str, Any] | None = None
         self._died = False
         self._began: float | None = None
-        self._cpu_ns = self._fuel = 0
+        self._cpu_ns = self._fuel = self._peak = 0
 
     # Running -------------------------------------------------------------------------------------
 
@@ -233,7 +233,8 @@ class WorkerGuest:
         """What it has used so far."""
         began = self._began if self._began is not None else trio.current_time()
         return Used(
-            wall=trio.current_time() - began, cpu=self._cpu_ns / 1e9, memory=self.memory.size,
+            wall=trio.current_time() - began, cpu=self._cpu_ns / 1e9,
+            memory=self.memory.size or self._peak,
             fuel=self._fuel if self._limits.fuel is not None else None,
         )  # fmt: skip
 
@@ -260,6 +261,7 @@ class WorkerGuest:
         """Let go of it."""
         waiting, self._waiting = self._waiting, None
         close_unawaited(waiting)
+        self._peak = max(self._peak, self.memory.size)
         self.memory.close()
         self._map = None
         if self._descriptor is not None:
