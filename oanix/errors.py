@@ -7,6 +7,7 @@ back from `/dev/errstr`.
 import errno
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from oanix.caller import Caller
 
@@ -52,12 +53,24 @@ def errno_of(error: BaseException) -> int:
     return errno.EIO
 
 
+Listener = Callable[[BaseException, str], None]
+"""Hears of an error, and of what failed with it, as in "open /logs/x"."""
+
+
 class Sentences:
     """The last sentences of each session, newest last (`/dev/errstr`)."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, deque[str]] = OrderedDict()
         self._denied: OrderedDict[str, Denied] = OrderedDict()
+        self._listeners: dict[str, Listener] = {}
+
+    def listen(self, caller: Caller, listener: "Listener | None") -> None:
+        """Call back at every error of the caller's session from now on; None: no more."""
+        if listener is None:
+            self._listeners.pop(caller.session_key, None)
+        else:
+            self._listeners[caller.session_key] = listener
 
     def report(self, error: BaseException, caller: Caller, what: str) -> int:
         """Map an error to its errno, remember what it says, and log what is a defect of ours.
@@ -66,6 +79,8 @@ class Sentences:
         turns an exception into a number.
         """
         number = errno_of(error)
+        if self._listeners and (listener := self._listeners.get(caller.session_key)):
+            listener(error, what)
         if isinstance(error, OSError) and error.errno:
             if isinstance(error, Denied):
                 self._refused(error, caller)

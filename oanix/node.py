@@ -67,6 +67,9 @@ class Handle:
     version: int = 0
     """Version of the content (intro(5)): while it stays the same, a door may keep its cache."""
 
+    told: bool = False
+    """What it is used for is told as deeds (`oanix.operation.Deed`), so that its bytes need not."""
+
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         """Read at once; b"" is the end. Raises OSError EBADF when not open for reading."""
         raise fault(errno.EBADF, "this file was not opened for reading")

@@ -1,6 +1,6 @@
 """Operation: what passes through the channel, as its observers and onlookers see it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from functools import wraps
 from time import perf_counter
@@ -43,6 +43,8 @@ class Kind(Enum):
     CLOSE = "close"
     NAMESPACE = "namespace"
     """A mount, bind, unmount or seal that was done: seen after it alone, and not refused."""
+    DEED = "deed"
+    """What a service did for somebody beyond its files: seen after it alone, and not refused."""
 
 
 class Subject(Protocol):
@@ -54,13 +56,29 @@ class Subject(Protocol):
     def path(self) -> str: ...
 
 
+@frozen
+class Deed:
+    """What a service did for somebody who used its files, as a record tells it: nothing secret.
+
+    name: as `http_request`; arguments: what was asked; outcome: what came of it, in a few words;
+    error: what it failed with; run: the job that it was handed to.
+    """
+
+    name: str
+    arguments: Mapping[str, object]
+    outcome: str = ""
+    error: OSError | None = None
+    seconds: float = -1.0
+    run: int = 0
+
+
 @define(eq=False)
 class Operation:
     """One operation, before and after.
 
     arguments are the method's own, the caller excepted; those of NAMESPACE are the path and the
-    recipe's line that says what was done. started is a time of `time.perf_counter`. After: error
-    is what was raised, result what was answered.
+    recipe's line that says what was done, that of DEED is the `Deed`. started is a time of
+    `time.perf_counter`. After: error is what was raised, result what was answered.
     """
 
     kind: Kind
@@ -147,6 +165,13 @@ def tell(namespace: "Namespace", subject: Subject, caller: Caller, *arguments: o
     watch = namespace.watchers[_NUMBERS[Kind.NAMESPACE]]
     if watch is not None:
         _end(_begin(watch, Kind.NAMESPACE, subject, caller, arguments))
+
+
+def did(namespace: "Namespace", caller: Caller, deed: Deed) -> None:
+    """Let those who watch see what a service did for somebody through this namespace."""
+    watch = namespace.watchers[_NUMBERS[Kind.DEED]]
+    if watch is not None:
+        _end(_begin(watch, Kind.DEED, namespace.root, caller, (deed,)))
 
 
 S = TypeVar("S", bound=Subject)

@@ -31,7 +31,7 @@ class Way:
     def there(self) -> Channel:
         """Give what is there. Raises Missing."""
         if self.found is None:
-            raise Missing(self.name)
+            raise Missing(below(self.parent, self.name))
         return self.found
 
     def named(self, number: int) -> tuple[Channel, str]:
@@ -39,6 +39,11 @@ class Way:
         if not self.name:
             raise fault(number, "this path has no last name of its own")
         return self.parent, self.name
+
+
+def below(directory: Channel, name: str) -> str:
+    """Give the path of a name in a directory."""
+    return f"{directory.path.rstrip('/')}/{name}"
 
 
 def resolve(caller: Caller, base: Channel, path: str, *, follow: bool) -> Way:
@@ -61,7 +66,7 @@ def resolve(caller: Caller, base: Channel, path: str, *, follow: bool) -> Way:
             found = here.walk(caller, name)
         except FileNotFoundError:
             if todo:
-                raise
+                raise Missing(below(here, name)) from None
             return Way(here, name, None, slash)
         if found.is_symlink and (todo or follow or slash):
             links += 1

@@ -17,6 +17,7 @@ from oanix.kit import Handler, Opening
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
 from oanix.services.http import message
 from oanix.services.http.message import Message
+from oanix.services.http.telling import answered, failed
 
 if TYPE_CHECKING:
     from oanix.services.http.view import HttpView
@@ -74,6 +75,8 @@ class CallHandle(Handle):
 
     It can be sought in, so that buffered files of languages work, but offsets mean nothing.
     """
+
+    told = True
 
     def __init__(self, view: "HttpView", opening: Opening, leave: Callable[[], None]) -> None:
         self._view = view
@@ -183,12 +186,20 @@ class CallHandle(Handle):
             with trio.fail_after(asked.timeout_s):
                 return await self._answer(asked)
         except trio.TooSlowError:
-            return fault(
+            late = fault(
                 errno.ETIMEDOUT, f"{asked.url.origin} did not answer in {asked.timeout_s:g} s"
             )
+            return self._failed(asked, late)
+        except OSError as error:
+            return self._failed(asked, error)
         except Exception as error:
-            # Whoever reads raises it: an OSError for its caller, a defect for the door's log.
+            # Whoever reads raises it, for the door's log.
             return error
+
+    def _failed(self, asked: Message, error: OSError) -> OSError:
+        opening = self._opening
+        failed(opening.namespace, opening.caller, (asked.method, asked.url), error)
+        return error
 
     def _put(self, outcome: bytes | Exception) -> None:
         self._asked.popleft()
@@ -219,7 +230,12 @@ class CallHandle(Handle):
                     )
         finally:
             exchange.close()
-        elapsed = round((trio.current_time() - began) * 1000)
+        seconds = trio.current_time() - began
+        elapsed = round(seconds * 1000)
+        opening = self._opening
+        answered(
+            opening.namespace, opening.caller, (asked.method, asked.url), exchange, size, seconds
+        )
 
         def write() -> bytes:
             body = b"".join(pieces)

@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
+import trio
+
 from oanix import path as paths
 from oanix.caller import Caller
 from oanix.errors import Missing, fault
@@ -19,6 +21,7 @@ from oanix.lib.web import Asker, Exchange, Request
 from oanix.node import FOREVER, Directory, Handle, Node, SeesNamespace
 from oanix.services.http.body import Body, BodyHandle
 from oanix.services.http.fields import Headers, find
+from oanix.services.http.telling import answered
 from oanix.stat import Stat
 
 if TYPE_CHECKING:
@@ -143,15 +146,20 @@ class GetFile(SeesNamespace):
             leave()
             raise
         body = Body(exchange, asked.of(exchange), let_go=self.view.service.let_go)
+        began = trio.current_time()
 
         def close() -> None:
             body.close()
             leave()
+            seconds = trio.current_time() - began + exchange.elapsed_ms / 1e3
+            answered(namespace, caller, ("GET", self.url), exchange, body.position, seconds)
 
         return _GetHandle(body, close, self)
 
 
 class _GetHandle(BodyHandle):
+    told = True
+
     def __init__(self, body: Body, at_close: Callable[[], object], file: GetFile) -> None:
         super().__init__(body, at_close)
         self._file = file

@@ -18,6 +18,7 @@ from oanix.lib.web import Asker, Exchange
 from oanix.services.http.body import Body
 from oanix.services.http.fields import Headers, check_size, method_of
 from oanix.services.http.message import Message
+from oanix.services.http.telling import answered, failed
 from oanix.services.http.upload import Upload
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Talk:
         self._work: trio.CancelScope | None = None
         self._began = 0.0
         self._elapsed: float | None = None
+        self._asked: tuple[Opening, str, Url] | None = None
         conversation.at_end.append(self.end)
 
     # Putting it together -------------------------------------------------------------------------
@@ -154,6 +156,7 @@ class Talk:
         message = Message(method, self.url, self.headers, follow=self.follow)
         self.state = State.UNDER_WAY
         self._began = trio.current_time()
+        self._asked = opening, method, self.url
         scope = self._work = trio.CancelScope()
         try:
             self.view.service.start(self._send, message, opening, scope)
@@ -188,8 +191,23 @@ class Talk:
         finally:
             self._work = None
             if error is not None:
+                self._tell(error)
                 self._failed(error)
             self.bell.ring()
+
+    def _tell(self, error: OSError | None) -> None:
+        # A body that was closed before its end was answered all the same.
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return
+        opening, method, url = asked
+        exchange, body = self.exchange, self.body
+        if exchange is None or body is None or (error and error.errno != errno.ECANCELED):
+            error = error or fault(errno.ECANCELED, "the conversation was closed")
+            failed(opening.namespace, opening.caller, (method, url), error)
+            return
+        seconds = trio.current_time() - self._began
+        answered(opening.namespace, opening.caller, (method, url), exchange, body.position, seconds)
 
     async def _settle(self) -> None:
         # A close is told late by FUSE; a body that has ended is sent with its length.
@@ -212,6 +230,7 @@ class Talk:
             )
 
     def _ended(self, error: OSError | None) -> None:
+        self._tell(error)
         if error is not None:
             self._failed(error)
         else:

@@ -227,7 +227,11 @@ class _Response(Handler):
         talk.check_narrow(opening)
         _, body = await talk.answer()
         talk.readers += 1
-        return BodyHandle(body, talk.left)
+        return _ResponseHandle(body, talk.left)
+
+
+class _ResponseHandle(BodyHandle):
+    told = True
 
 
 class _ResponseHeaders(Handler):

@@ -13,12 +13,15 @@ from oanix.kit.awaited import AwaitedLines
 from oanix.lib.nostr import Event, Invalid, Template, decode, encode
 from oanix.lib.nostr.event import KIND_MAX, TIME_MAX
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, WouldBlock
+from oanix.operation import Deed, did
 from oanix.services.nostr.narrow import Access
 from oanix.services.nostr.nostr import Nostr
 from oanix.services.nostr.outbox import Delivery
 from oanix.services.nostr.pool import refusal
 
 LINE_MAX: Final = 1 << 20
+SHOWN: Final = 280
+"""Characters of an event that a record of its publishing shows."""
 WAITING_MAX: Final = 1_000
 """Events of one open file whose results nobody has read; the oldest are forgotten."""
 
@@ -114,7 +117,14 @@ class Publishing(AwaitedLines):
 
     async def take(self, line: bytes) -> None:
         event = await signed(self._nostr, self._access, template_of(self.text(line)))
-        self._waiting.append(await self._nostr.publish(event, self._access))
+        deliveries = await self._nostr.publish(event, self._access)
+        self._waiting.append(deliveries)
+        opening, content = self._opening, event.content
+        shown = content if len(content) <= SHOWN else f"{content[:SHOWN]}…"
+        did(opening.namespace, opening.caller, Deed(
+            "publish_event", {"kind": event.kind, "content": shown},
+            f"{event.id}, given to {len(deliveries)} relays",
+        ))  # fmt: skip
 
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         if size <= 0:
