@@ -167,9 +167,10 @@ def _jobs(argument: str, shared: Shared) -> Service:
 
     if shared.logs is None:
         raise fault(errno.EINVAL, "jobs leave their logs in logs; mount logs on a line before it")
+    vault = shared.vault
     return JobsFs(
         Path(argument), shared.logs, lambda: shared.namespace, serves=shared.serves,
-        cache=shared.cache,
+        cache=shared.cache, mask=(lambda: vault.mask_all().text) if vault is not None else None,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import define, field
@@ -13,6 +13,9 @@ from oanix.namespace import Namespace
 from oanix.scheduler.limits import Limits
 from oanix.scheduler.pipe import Pipe
 from oanix.scheduler.spec import Spec
+
+if TYPE_CHECKING:
+    from oanix.scheduler.trajectory.recorder import Recorder
 
 
 class State(Enum):
@@ -78,6 +81,8 @@ class Job:
     """Its world, while it runs."""
     live: Callable[[], dict[str, Any]] | None = None
     """Tells what it has used so far, while it runs."""
+    trajectory: "Recorder | None" = None
+    """Writes down what it does, while it runs."""
     pause: Callable[[bool], None] | None = None
     """Has it stand still or go on, while it runs."""
     process: int | None = None

@@ -9,13 +9,14 @@ from oanix.kit import Handler, Opening, Snapshot, facts, integer
 from oanix.kit.awaited import AwaitedLines, Start
 from oanix.kit.file import check_truncate
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
+from oanix.operation import Deed, did
 from oanix.recipe import format_recipe, parse
 from oanix.scheduler import family
 from oanix.scheduler.job import Job
 from oanix.scheduler.limits import Limits
 from oanix.scheduler.pipe import PipeWriter
 from oanix.scheduler.scheduler import Scheduler
-from oanix.scheduler.spec import PRIORITY, SPEC_MAX, parse_spec
+from oanix.scheduler.spec import PRIORITY, SPEC_MAX, Spec, parse_spec
 
 SIGNALS: Final = ("KILL", "TERM", "INT", "HUP", "QUIT")
 """What `kill` may be followed by; each ends the job, and its `status` says by which."""
@@ -38,6 +39,8 @@ class Control(Handler):
 
 
 class _Commands(AwaitedLines):
+    told = True
+
     def __init__(self, scheduler: Scheduler, job: Job, opening: Opening, start: Start) -> None:
         super().__init__(opening, start, LINE_MAX)
         self._scheduler = scheduler
@@ -67,6 +70,9 @@ class _Commands(AwaitedLines):
             raise fault(errno.EINVAL, f"{verb[:40]!r} is no command; write one of: {verbs}")
         if verb != "start":
             await self._saved(verb)
+        told = {"job": job.id, "command": f"{verb} {argument}".rstrip()}
+        run = job.id if verb == "start" else 0
+        did(self._opening.namespace, self._opening.caller, Deed("control_job", told, run=run))
 
     async def _saved(self, verb: str) -> None:
         try:
@@ -96,6 +102,8 @@ class Specification(Handler):
 
 class _SpecHandle(Handle):
     """Takes a specification: at a newline when it is whole by then, else at the close."""
+
+    told = True
 
     def __init__(
         self, scheduler: Scheduler, job: Job, opening: Opening, shown: Snapshot | None
@@ -132,9 +140,15 @@ class _SpecHandle(Handle):
             return answer
         said = bytes(self._said + data)
         self._said.clear()
-        await self._scheduler.specified(self._job, parse_spec(said))
-        self._opening.file.written()
+        spec, opening = parse_spec(said), self._opening
+        await self._scheduler.specified(self._job, spec)
+        opening.file.written()
+        self._tell(spec)
         return len(data)
+
+    def _tell(self, spec: Spec) -> None:
+        told = {"job": self._job.id, "module": spec.module or spec.kind, "args": [*spec.args]}
+        did(self._opening.namespace, self._opening.caller, Deed("specify_job", told))
 
     async def fsync(self, datasync: bool) -> None:
         await self._scheduler.queue.saved(self._job)
@@ -154,8 +168,10 @@ class _SpecHandle(Handle):
             return
         opening = self._opening
         try:
-            self._scheduler.specify(self._job, parse_spec(bytes(self._said)))
+            spec = parse_spec(bytes(self._said))
+            self._scheduler.specify(self._job, spec)
             opening.file.written()
+            self._tell(spec)
         except OSError as error:
             opening.namespace.sentences.report(error, opening.caller, f"close {opening.file.name}")
 
@@ -170,21 +186,26 @@ class Wait(Handler):
         self._job = job
 
     async def open(self, opening: Opening) -> Handle:
-        return _WaitHandle(self._job)
+        return _WaitHandle(self._job, opening)
 
 
 class _WaitHandle(Handle):
     stream = True
+    told = True
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, opening: Opening) -> None:
         self._job = job
+        self._opening = opening
         self._rest: bytes | None = None
 
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         if self._rest is None:
             if not self._job.state.ended:
                 return WOULD_BLOCK
-            self._rest = f"{self._job.exit_line}\n".encode()
+            line = self._job.exit_line
+            self._rest = f"{line}\n".encode()
+            told = Deed("wait_for_job", {"job": self._job.id}, line, run=self._job.id)
+            did(self._opening.namespace, self._opening.caller, told)
         given, self._rest = self._rest[:size], self._rest[size:]
         return given
 

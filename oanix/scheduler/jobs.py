@@ -29,6 +29,7 @@ from oanix.kit import (
 from oanix.kit.conversation import Quota
 from oanix.namespace import Namespace
 from oanix.node import READABLE, WOULD_BLOCK, CanReadlink, Handle, Node, WouldBlock
+from oanix.operation import Deed, did
 from oanix.scheduler.job import Job, maker_of
 from oanix.scheduler.job_files import (
     Control,
@@ -42,6 +43,8 @@ from oanix.scheduler.job_files import (
 from oanix.scheduler.queue import Queue
 from oanix.scheduler.scheduler import Runner, Scheduler
 from oanix.scheduler.task import task_folder
+from oanix.scheduler.trajectory import Trajectories
+from oanix.scheduler.trajectory.calls import Mask
 from oanix.scheduler.turns import Room
 from oanix.stat import Stat
 from oanix.table import Member
@@ -65,6 +68,7 @@ class JobsFs(TableService):
     ID/status      where it is in its life, and why
     ID/usage       what it used, and what it may use
     ID/ns          the lines that its namespace is made of
+    ID/steps       what the job does, step by step, as it does it
     ID/log         a link to /logs/runs/ID: output, events, trajectory
     ID/task        what the job sees as /task
 
@@ -83,7 +87,7 @@ class JobsFs(TableService):
         self, folder: Path, logs: "LogsFs", root: Callable[[], Namespace], *,
         room: Room | None = None, serves: bool = True, clock: Callable[[], int] = time.time_ns,
         steady: Callable[[], float] = time.monotonic, users: Callable[[int], bool] | None = None,
-        cache: Path | None = None,
+        cache: Path | None = None, mask: Callable[[], Mask] | None = None,
     ) -> None:  # fmt: skip
         """Make it.
 
@@ -91,19 +95,22 @@ class JobsFs(TableService):
         the owner, for jobs that were ordered before a restart; serves, steady: as for `Scheduler`.
         The clock: nanoseconds. users: whether a uid may order jobs, which act with the rights of
         the server; the server's own and root's, unless it is said. cache: where interpreters are
-        kept, for all servers of a user.
+        kept, for all servers of a user. mask: gives what masks the secrets of now in trajectories.
         """
         super().__init__(now=clock)
         self._logs = logs
         self.inner = Namespace()
         """What the server itself sees of jobs and logs."""
+        self.trajectories = Trajectories(
+            logs, lambda number: self.scheduler.find(number), mask=mask, now=lambda: clock() / 1e9
+        )
 
         def make_runner() -> Runner:
             # wasmtime takes long to load, and most commands run no job.
             from oanix.scheduler.runner import WasiRunner
 
             return WasiRunner(
-                folder, root, self.inner, logs.open_run, self._shown, shares=serves,
+                folder, root, self.inner, self.trajectories, self._shown, shares=serves,
                 cache=cache or folder,
             )  # fmt: skip
 
@@ -111,6 +118,7 @@ class JobsFs(TableService):
             Queue(folder / "jobs.db"),
             make_runner,
             room=room, serves=serves, now=lambda: clock() / 1e9, steady=steady,
+            concluded=self.trajectories.concluded,
         )  # fmt: skip
         self._users = users or (lambda uid: uid in (0, os.geteuid()))
         self.whose: WeakValueDictionary[int, Job] = WeakValueDictionary()
@@ -126,6 +134,7 @@ class JobsFs(TableService):
     async def running(self) -> AsyncIterator[None]:
         """Run jobs for as long as the block."""
         async with self.scheduler.running(), trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self.trajectories.run)
             try:
                 yield
             finally:
@@ -165,7 +174,10 @@ class JobsFs(TableService):
 
     async def _log(self, job: Job, name: str) -> Handle:
         """Open a log of a job, which is made if need be."""
-        self._logs.open_run(str(job.id))
+        run = self._logs.open_run(str(job.id))
+        if not run.record.exists:
+            # Whoever is there before the first step waits for it.
+            run.record.append(b"")
         channel = self.inner.resolve(_OWNER, f"/logs/runs/{job.id}/{name}")
         return (await channel.open(_OWNER, os.O_RDONLY)).handle
 
@@ -180,6 +192,7 @@ class JobsFs(TableService):
             ("stdin", 0o200, Input(job)),
             ("stdout", 0o400, Output(job, lambda: self._log(job, "stdout"))),
             ("stderr", 0o400, Output(job, lambda: self._log(job, "stderr"))),
+            ("steps", 0o400, Output(job, lambda: self._log(job, "trajectory.jsonl"))),
             ("usage", 0o400, Text(lambda _: usage_text(job))),
             ("ns", 0o400, Text(lambda _: recipe_text(job))),
             ("task", 0o700, task_folder(job)),
@@ -303,6 +316,8 @@ class New(Handler):
 
 
 class _NewHandle(Handle):
+    told = True
+
     def __init__(self, scheduler: Scheduler, quota: Quota, opening: Opening) -> None:
         self._scheduler = scheduler
         self._quota = quota
@@ -320,6 +335,7 @@ class _NewHandle(Handle):
     async def read(self, size: int, offset: int) -> bytes:
         if self._job is None:
             self._job = await self._scheduler.draft(self._caller, self._home)
+            did(self._home, self._caller, Deed("make_job", {}, f"job {self._job.id}"))
         answer = self.try_read(size, offset)
         assert answer is not WOULD_BLOCK
         return answer

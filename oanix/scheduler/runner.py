@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ from oanix.scheduler.pipe import PipeReader
 from oanix.scheduler.scheduler import Ending
 from oanix.scheduler.scripts import Interpreters, Script, script_of
 from oanix.scheduler.spec import Source
-from oanix.scheduler.stdio import Given, Kept
+from oanix.scheduler.stdio import Given, Heard, Kept
+from oanix.scheduler.trajectory import Trajectories
+from oanix.scheduler.trajectory.watching import watched
 from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
 from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest
 from oanix.scheduler.worlds import default_recipe, hidden_in, world
@@ -46,18 +49,18 @@ class WasiRunner:
 
     def __init__(
         self, folder: Path, root: Callable[[], Namespace], inner: Namespace,
-        open_run: Callable[[str], object], shown: "Callable[[Job, Member], Member]", *,
-        shares: bool, cache: Path,
+        trajectories: Trajectories, shown: "Callable[[Job, Member], Member]", *, shares: bool,
+        cache: Path,
     ) -> None:  # fmt: skip
         """Make it.
 
         folder: where modules are kept; root: the namespace of the owner; inner: one that shows
-        `/jobs` and `/logs` as the server sees them; open_run: makes the folder of a run's logs;
+        `/jobs` and `/logs` as the server sees them; trajectories: where runs are recorded;
         shown: how a job sees what is bound for it; shares: whether this process has more to do than
         one job, so that jobs run in others; cache: where interpreters are kept, for all servers of
         a user.
         """
-        self._open_run = open_run
+        self._trajectories = trajectories
         self._shown = shown
         self._root = root
         self._inner = inner
@@ -104,9 +107,9 @@ class WasiRunner:
         """Run a job once, to its end."""
         home, caller = self._home(job), caller_of(job)
         limits = job.limits or Limits.parse(job.spec.limits)
+        recorder = self._trajectories.open(job)
         module = await self._modules.find(job.spec.module, Client(home, caller))
         script = await self._script(job, module)
-        self._open_run(str(job.id))
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")
         space = world(
@@ -122,19 +125,22 @@ class WasiRunner:
             bounds=Bounds(files=limits.files, output_bytes=limits.output,
                           written_bytes=limits.written),
         )  # fmt: skip
-        try:
-            process.give(await self._standard(job, caller))
-            process.preopen(space.root, "/")
-            await self._note(
-                job, "started", module=job.spec.module, digest=module.digest,
-                interpreter=job.spec.interpreter, hidden=_hidden(space, caller),
-            )  # fmt: skip
-            return await self._guest(job, module, script, process, limits)
-        finally:
-            job.live = job.pause = job.namespace = job.process = job.script = None
-            process.close()
-            with trio.move_on_after(LAST_S, shield=True):
-                await self._note(job, "ended", usage=job.usage)
+        with watched(space, caller, recorder):
+            try:
+                process.give(await self._standard(job, caller))
+                process.preopen(space.root, "/")
+                hidden = _hidden(space, caller)
+                await self._note(
+                    job, "started", module=job.spec.module, digest=module.digest,
+                    interpreter=job.spec.interpreter, hidden=hidden,
+                )  # fmt: skip
+                self._trajectories.started(job, module.digest, limits.show(), hidden)
+                return await self._guest(job, module, script, process, limits)
+            finally:
+                job.live = job.pause = job.namespace = job.process = job.script = None
+                process.close()
+                with trio.move_on_after(LAST_S, shield=True):
+                    await self._note(job, "ended", usage=job.usage)
 
     async def _script(self, job: Job, module: Stored) -> Script | None:
         """Look whether a job is a script, and say on the job what runs it."""
@@ -199,7 +205,7 @@ class WasiRunner:
         for name in ("stdout", "stderr"):
             channel = self._inner.resolve(caller, f"/logs/runs/{job.id}/{name}")
             log = await channel.open(caller, os.O_WRONLY | os.O_APPEND)
-            kept = Kept(log, caller, lambda data: job.output.ring())
+            kept = Kept(log, caller, partial(_said, job, name))
             files.append(OpenFile(channel, kept, os.O_WRONLY))
         return files
 
@@ -208,7 +214,9 @@ class WasiRunner:
         if isinstance(given, Source):
             maker = maker_of(job)
             return await self._home(job).resolve(maker, given.path).open(maker, os.O_RDONLY)
-        source: Handle = PipeReader(job.stdin) if given is None else Given(given.encode())
+        source: Handle = Given((given or "").encode())
+        if given is None:
+            source = Heard(PipeReader(job.stdin), partial(_said, job, "stdin"))
         at = self._inner.resolve(caller, f"/jobs/{job.id}/stdin")
         return OpenFile(at, source, os.O_RDONLY)
 
@@ -216,6 +224,14 @@ class WasiRunner:
         line = json.dumps({"message": f"job {job.id} {message}", "try": job.tries, **more})
         client = Client(self._inner, caller_of(job))
         await client.write(f"/logs/runs/{job.id}/events.jsonl", line + "\n", append=True)
+
+
+def _said(job: Job, name: str, data: bytes) -> None:
+    if job.trajectory is not None and name == "stdin":
+        job.trajectory.heard(data)
+    elif job.trajectory is not None:
+        job.trajectory.said(name, data)
+    job.output.ring()
 
 
 def caller_of(job: Job) -> Caller:

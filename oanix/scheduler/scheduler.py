@@ -76,13 +76,16 @@ class Scheduler:
         self, queue: Queue, runner: Callable[[], Runner], *, room: Room | None = None,
         serves: bool = True, now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        concluded: Callable[[Job], None] = lambda job: None,
     ) -> None:  # fmt: skip
         """Make it.
 
         runner: made when a job is started; serves: whether it takes up what earlier runs have left,
         as what ends soon does not. now gives the seconds since the epoch, for people; what is
-        waited for goes by `steady`, which nobody sets.
+        waited for goes by `steady`, which nobody sets. concluded: called when a job has ended, or
+        will be tried again.
         """
+        self._concluded = concluded
         self._serves = serves
         self.queue = queue
         self._make_runner = runner
@@ -421,6 +424,7 @@ class Scheduler:
             job.state, job.due = State.PENDING, self.now() + delay
             job.not_before = self.steady() + delay
             job.reason = f"tried {job.tries} times, last {ending.reason or 'exit'}"
+            self._concluded(job)
             self._changed(job)
         else:
             self._finish(job, State.FAILED, ending.reason or "exit")
@@ -435,6 +439,7 @@ class Scheduler:
         job.stopped = False
         if job.by is not None:
             job.by.children.discard(job)
+        self._concluded(job)
         job.stdin.end()
         self._changed(job)
         job.output.ring()

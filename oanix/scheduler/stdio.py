@@ -6,7 +6,7 @@ from collections.abc import Callable
 from oanix.caller import Caller
 from oanix.channel import OpenFile
 from oanix.errors import fault
-from oanix.node import READABLE, Handle, WouldBlock
+from oanix.node import READABLE, WOULD_BLOCK, Handle, WouldBlock
 from oanix.stat import StatLike
 
 
@@ -24,6 +24,34 @@ class Given(Handle):
 
     def ready(self, wake: Callable[[], None] | None) -> int:
         return READABLE
+
+
+class Heard(Handle):
+    """An input that somebody else hears of, too, as it is read."""
+
+    stream = True
+
+    def __init__(self, source: Handle, told: Callable[[bytes], None]) -> None:
+        self._source = source
+        self._told = told
+
+    def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
+        data = self._source.try_read(size, offset)
+        if data is not WOULD_BLOCK and data:
+            self._told(data)
+        return data
+
+    async def read(self, size: int, offset: int) -> bytes:
+        data = await self._source.read(size, offset)
+        if data:
+            self._told(data)
+        return data
+
+    def ready(self, wake: Callable[[], None] | None) -> int:
+        return self._source.ready(wake)
+
+    def close(self) -> None:
+        self._source.close()
 
 
 class Kept(Handle):

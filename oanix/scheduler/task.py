@@ -8,19 +8,21 @@ from oanix.kit import Folder, Handler, Opening, Rows, TableDirectory, Text, fact
 from oanix.kit.file import File, check_truncate
 from oanix.node import READABLE, WRITABLE, Handle, Node
 from oanix.scheduler.job import Job
+from oanix.scheduler.trajectory.steps_file import Steps
 
 RESULT_MAX = 1 << 20
 """Bytes of a result."""
 
 
 def task_folder(job: Job) -> Folder:
-    """Make the files: `spec.json`, `meta.json`, `status`, `result.json`; `program/` of a script."""
+    """Make the files: `spec.json`, `meta.json`, `status`, `result.json`, `steps`; `program/`."""
     return Folder(
         [
             ("spec.json", 0o400, Text(lambda _: job.spec.show())),
             ("meta.json", 0o400, Text(lambda _: _meta(job))),
             ("status", 0o400, Text(lambda _: facts(job.facts()))),
             ("result.json", 0o600, Result(job)),
+            ("steps", 0o200, Steps(job)),
         ],
         _Program(job),
     )

@@ -260,8 +260,10 @@ async def test_the_world_of_a_job_is_its_recipe_and_its_task(here: Jobs) -> None
     inside = Client(job.namespace, Caller(job=str(number), uid=1_000))
     found = {entry.path for entry in inside.tree()}
     modules = {f"/src/{name}" for name in here.client.listdir("/workspace")}
-    logs = {"/logs", "/logs/stdout", "/logs/stderr", "/logs/events.jsonl"}
-    task = {f"/task/{name}" for name in ("spec.json", "meta.json", "status", "result.json")}
+    names = ("stdout", "stderr", "events.jsonl", "trajectory.json", "trajectory.jsonl")
+    logs = {"/logs", *(f"/logs/{name}" for name in names)}
+    names = ("spec.json", "meta.json", "status", "result.json", "steps")
+    task = {f"/task/{name}" for name in names}
     assert found == {"/", "/src", "/null", "/task"} | modules | logs | task
     with pytest.raises(OSError, match="read-only"):
         await inside.write("/src/new", b"")

@@ -81,6 +81,7 @@ class Vault:
         self._flushed = now()
         self._used: dict[tuple[str, bytes], Secret] = {}
         self._masks: dict[tuple[str, ...], Mask] = {}
+        self._mask_all: Mask | None = None
 
     @classmethod
     def open(
@@ -319,6 +320,13 @@ class Vault:
             self._masks[bound] = mask
         return mask
 
+    def mask_all(self) -> Mask:
+        """Give what masks every value that is known here, and those used so far in this process."""
+        secrets = [*self._current().values(), *self._used.values()]
+        if self._mask_all is None:
+            self._mask_all = Mask(frozenset[bytes]().union(*(one.forms for one in secrets)))
+        return self._mask_all
+
     def _note(self, secrets: Iterable[Secret]) -> None:
         now = self._now()
         for secret in secrets:
@@ -328,6 +336,7 @@ class Vault:
             if (row.name, row.sealed) not in self._used:
                 self._used[row.name, row.sealed] = secret
                 self._masks.clear()
+                self._mask_all = None
                 if len(self._used) > REMEMBERED:
                     del self._used[next(iter(self._used))]
         if not 0 <= now - self._flushed < FLUSH_NS:
@@ -364,4 +373,5 @@ class Vault:
             }
             self._seen = revision
             self._masks.clear()
+            self._mask_all = None
         return self._secrets

@@ -20,6 +20,7 @@ from oanix.services.logs import host
 from oanix.services.logs.files import LogNode, RotatedNode
 from oanix.services.logs.host import host_path
 from oanix.services.logs.log import Log, Shared, recover
+from oanix.services.logs.record import RECORDS, Record
 from oanix.stat import StatLike
 
 NAME_MAX: Final = 200
@@ -88,9 +89,13 @@ class Kind:
     suffixes: tuple[str, ...]
     rotates: bool
     verbatim: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
+    """Names that no append makes."""
 
     def has(self, name: str) -> bool:
         """Whether a log may have this name."""
+        if name in self.reserved:
+            return False
         return name in self.standard or (name.endswith(self.suffixes) and name[0] != ".")
 
 
@@ -177,6 +182,13 @@ class RunFolder(LogFolder):
 
     def __init__(self, folder: Path, shared: Shared) -> None:
         super().__init__(folder, shared, _RUN, rings={})
+        self.record = Record(folder, shared)
+
+    def walk(self, name: str) -> Node:
+        return self.record.find(name) or super().walk(name)
+
+    def readdir(self) -> list[str]:
+        return [*super().readdir(), *self.record.names()]
 
 
 _RUN: Final = Kind(
@@ -184,6 +196,7 @@ _RUN: Final = Kind(
     suffixes=(".log", ".jsonl", ".json"),
     rotates=False,
     verbatim=("stdout", "stderr"),
+    reserved=RECORDS,
 )
 
 
@@ -204,27 +217,28 @@ class Runs(AppendOnly):
     def walk(self, name: str) -> Node:
         if run := self._open.get(name):
             return run
-        if not self._is_run(name):
+        if not self.has(name):
             raise Missing(name)
         run = self._open[name] = RunFolder(self.folder / name, self._shared)
         return run
 
     def readdir(self) -> list[str]:
-        return [name for name in host.names_in(self.folder) if self._is_run(name)]
+        return [name for name in host.names_in(self.folder) if self.has(name)]
 
-    def make(self, name: str) -> Directory:
+    def make(self, name: str) -> RunFolder:
         """Make the folder of a run, or give the one there is. Raises OSError for a bad name."""
         paths.check_name(name)
         if name.startswith("."):
             raise fault(errno.EINVAL, "the id of a run does not begin with a dot")
-        if not self._is_run(name):
+        if not self.has(name):
             os.mkdir(host_path(self.folder, name), 0o755)
             self._entry_changed(self.qid, name)
         run = self.walk(name)
         assert isinstance(run, RunFolder)
         return run
 
-    def _is_run(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
+        """Tell whether there is a folder of this run."""
         if name.startswith(".") or "/" in name:
             return False
         mode = host.mode_of(host_path(self.folder, name))

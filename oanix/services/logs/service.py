@@ -12,10 +12,9 @@ from typing import ClassVar, Final
 import trio
 
 from oanix.bell import Bell
-from oanix.node import Directory
 from oanix.service import Service
 from oanix.services.logs.files import Text
-from oanix.services.logs.folders import Kind, LogFolder, Runs
+from oanix.services.logs.folders import Kind, LogFolder, RunFolder, Runs
 from oanix.services.logs.follow import RING_BYTES, Follow, ring_of
 from oanix.services.logs.host import Step
 from oanix.services.logs.log import Log, Rotated, Shared
@@ -29,7 +28,7 @@ README: Final = b"""\
     NAME.log NAME.jsonl     the first append makes them
     NAME.1.gz NAME.2.gz     rotated logs, the newest first
     follow                  new records of events.jsonl, without end; read it with cat
-    runs/ID/                stdout stderr events.jsonl of one job
+    runs/ID/                stdout stderr events.jsonl trajectory.json of one job
 
     echo 'tests passed' >> stdout.log
     echo '{"level":"warning","message":"disk at 91 %"}' >> events.jsonl
@@ -106,12 +105,16 @@ class LogsFs(Service):
         self.root = self._logs
         self._trim()
 
-    def open_run(self, run: str) -> Directory:
+    def open_run(self, run: str) -> RunFolder:
         """Make the folder of a run and give it; the one there is when it exists.
 
         Raises OSError: EINVAL or ENAMETOOLONG for what is no name, ENOSPC.
         """
         return self._runs.make(run)
+
+    def has_run(self, run: str) -> bool:
+        """Tell whether a run has a folder."""
+        return self._runs.has(run)
 
     def statfs(self) -> StatFs:
         """Give the state of the disk that has the state folder."""
