@@ -16,6 +16,7 @@ import trio
 from oanix.cli.agent_kinds import info, install, list_kinds, pin, remove
 from oanix.cli.agent_tree import Here, Place, Tree, place
 from oanix.cli.agent_watch import lines_of, ps, takes_at, takes_directory, top
+from oanix.cli.complete import run_numbers
 from oanix.cli.failures import Failed, Failure, sentence, single
 from oanix.cli.output import Out, complain
 from oanix.env import cache_folder
@@ -278,7 +279,7 @@ Examples:
 @takes_directory
 @click.option("-f", "--follow", is_flag=True, help="Go on to its end.")
 @click.option("--stderr", "errors", is_flag=True, help="Show the standard error instead.")
-@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.argument("number", metavar="ID", type=click.IntRange(1), shell_complete=run_numbers)
 def logs(number: int, at: str | None, directory: str | None, follow: bool, errors: bool) -> None:
     """Show what a job has written to its standard output."""
     name = "stderr" if errors else "stdout"
@@ -300,7 +301,7 @@ Examples:
   oanix agent kill 7 TERM""")  # fmt: skip
 @takes_at
 @takes_directory
-@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.argument("number", metavar="ID", type=click.IntRange(1), shell_complete=run_numbers)
 @click.argument("signal", required=False, default="KILL")
 def kill(number: int, signal: str, at: str | None, directory: str | None) -> None:
     """End a job, whatever it does; SIGNAL is only told."""

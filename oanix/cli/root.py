@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "relay": "oanix.cli.relay",
     "nostr": "oanix.cli.nostr",
     "agent": "oanix.cli.agent",
+    "logs": "oanix.cli.logs",
     "doctor": "oanix.cli.doctor",
     "completion": "oanix.cli.completion",
 }
