@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from oanix.caller import Caller
 from oanix.services.logs import LogsFs
 from oanix.stat import Changed
+from tests.scheduler.atif import valid
 from tests.service.logs_help import ANYONE, APPEND, Logs, make, running
 
 
@@ -263,12 +264,41 @@ async def test_a_run_folder_takes_the_output_of_a_job(logs: Logs) -> None:
     assert logs.client.listdir("/logs/runs/17") == ["stdout", "stderr", "events.jsonl"]
     await logs.append("runs/17/stdout", b"out\nhalf")
     await logs.append("runs/17/events.jsonl", b"begun\n")
-    await logs.append("runs/17/trajectory.json", b"{}", create=True)
+    await logs.append("runs/17/notes.json", b"{}", create=True)
     assert await logs.read("runs/17/stdout") == b"out\nhalf"
     assert (await logs.records("runs/17/events.jsonl"))[0]["message"] == "begun"
     again = make(logs.service.folder)
-    assert await again.read("runs/17/trajectory.json") == b"{}\n"
+    assert await again.read("runs/17/notes.json") == b"{}\n"
     assert await again.read("events.jsonl") == b""
+
+
+async def test_the_record_of_a_run_is_the_runtimes_alone_and_a_document_at_any_moment(
+    logs: Logs,
+) -> None:
+    run = logs.service.open_run("17")
+    folder = logs.client.channel("/logs/runs/17")
+    for name in ("trajectory.json", "trajectory.jsonl"):
+        with refused(errno.EPERM, "append"):
+            folder.create(ANYONE, name, os.O_WRONLY | os.O_APPEND, 0o644)
+    changes: list[Any] = []
+    logs.service.changes.subscribe(changes.append)
+    run.record.append(b'{"step_id":1,"source":"user","message":"one"}\n')
+    assert len({change.qid for change in changes}) == 2
+    file = Path(logs.service.folder) / "runs" / "17" / "trajectory.jsonl"
+    file.write_bytes(file.read_bytes() + b'{"step_id":2,"sou')
+    assert valid(await logs.read("runs/17/trajectory.json"))["steps"][-1]["message"] == "one"
+    again = make(logs.service.folder)
+    # What a kill has left of a line goes with the next one.
+    again.service.open_run("17").record.append(b'{"step_id":2,"source":"user","message":"two"}\n')
+    found = valid(await again.read("runs/17/trajectory.json"))
+    assert [step["message"] for step in found["steps"]] == ["one", "two"]
+    assert "notes" not in found
+    size = again.client.stat("/logs/runs/17/trajectory.json").st_size
+    assert size == len(await again.read("runs/17/trajectory.json"))
+    for name in ("trajectory.json", "trajectory.jsonl"):
+        for flags in (os.O_WRONLY | os.O_APPEND, os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
+            with refused(errno.EPERM, "/task/steps"):
+                await again.client.channel(f"/logs/runs/17/{name}").open(ANYONE, flags)
 
 
 async def test_a_run_folder_is_append_only_and_only_the_service_makes_it(logs: Logs) -> None:

@@ -128,3 +128,16 @@ def test_refusals_are_kept_for_a_bounded_number_of_sessions() -> None:
         sentences.report(denied, Caller(session=str(number)), "open /x")
     assert sentences.why(Caller(session="0")) is None
     assert sentences.why(Caller(session="1")) is denied
+
+
+def test_who_listens_hears_every_error_of_a_session_and_nothing_of_others() -> None:
+    sentences = Sentences()
+    heard: list[tuple[str, str]] = []
+    job = Caller(job="7")
+    sentences.listen(job, lambda error, what: heard.append((type(error).__name__, what)))
+    sentences.report(Missing("x"), job, "stat /x")
+    sentences.report(fault(errno.EIO, "no"), ME, "read /y")
+    sentences.report(ValueError("ours"), Caller(job="7", uid=3), "read /z")
+    sentences.listen(job, None)
+    sentences.report(Missing("x"), job, "stat /x")
+    assert heard == [("Missing", "stat /x"), ("ValueError", "read /z")]

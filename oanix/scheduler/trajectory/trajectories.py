@@ -89,6 +89,7 @@ class Trajectories:
         )
         module = "" if spec.module.startswith("sha256:") else f"{spec.module}, "
         said = [f"job {job.id} started: {module}sha256:{digest[:12]}…"]
+        said += [f"run by {spec.interpreter}"] if spec.interpreter else []
         said += [f"try {job.tries}"] if job.tries > 1 else []
         said += ["its world:", *(f"  {line}" for line in job.recipe.splitlines())]
         said += [f"hidden: {' '.join(hidden) or 'nothing'}", f"limits: {bounds}"]
