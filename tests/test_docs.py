@@ -16,11 +16,17 @@ MARK = "=== next command ==="
 
 
 def _sessions(page: Path) -> list[tuple[str, str]]:
-    """Give the commands of a page's transcripts, each with the output that it shows."""
+    """Give the commands of a page's transcripts, each with the output that it shows.
+
+    A command goes on in lines that begin with the second prompt of a shell, `> `.
+    """
     found: list[tuple[str, str]] = []
     for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = step.partition("\n")
+            while output.startswith(">"):
+                more, _, output = output.partition("\n")
+                command += "\n" + more[1:].removeprefix(" ")
             found.append((command, output))
     return found
 
@@ -46,8 +52,8 @@ def test_the_tour_of_the_readme_shows_what_happens(tmp_path: Path) -> None:
     home.mkdir()
     try:
         done = subprocess.run(
-            ["bash"],
-            input=script,
+            ["bash", "-c", script],
+            stdin=subprocess.DEVNULL,
             cwd=home,
             env={
                 "HOME": str(home),
