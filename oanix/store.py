@@ -226,14 +226,9 @@ class Statements:
         """Run a statement for each of several lists of values."""
         self._connection.executemany(sql, values)
 
-    def row(self, sql: str, values: Sequence[Value]) -> Row | None:
-        """Give the first row of an answer."""
-        return cast("Row | None", self._connection.execute(sql, values).fetchone())
-
-    @property
-    def last_id(self) -> int:
-        """The number of the row that was inserted last."""
-        return self._connection.last_insert_rowid()
+    def rows(self, sql: str, *values: Value) -> list[Row]:
+        """Give the rows of an answer."""
+        return cast("list[Row]", self._connection.execute(sql, values).fetchall())
 
 
 def _usable(path: str) -> str:

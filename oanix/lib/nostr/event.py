@@ -6,12 +6,16 @@ unusual escapes of who sent it are gone.
 
 import hashlib
 import re
+import string
 from functools import cached_property
 
 from oanix.lib.nostr.codec import Invalid, Struct, convert, decode_as, decoder_of, encode
 
 HEX32 = re.compile(r"[0-9a-f]{64}")
 HEX64 = re.compile(r"[0-9a-f]{128}")
+
+LETTERS = frozenset(string.ascii_letters)
+"""Names of tags that filters look at."""
 
 KIND_MAX = 65_535
 TIME_MAX = 2**53 - 1
@@ -71,9 +75,10 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
         """Write it on one line, its fields in the order of NIP-01."""
         return encode(self)
 
-    def serialized(self) -> bytes:
-        """Write what the id is the hash of."""
-        return encode([0, self.pubkey, self.created_at, self.kind, self.tags, self.content])
+    def hashed(self) -> str:
+        """Compute what its id should be."""
+        said = encode([0, self.pubkey, self.created_at, self.kind, self.tags, self.content])
+        return hashlib.sha256(said).hexdigest()
 
     # Tags ----------------------------------------------------------------------------------------
 
@@ -83,15 +88,16 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
 
     def first(self, name: str) -> str | None:
         """Give the first value of the first tag of a name that has one."""
-        return next((tag[1] for tag in self.tags if len(tag) > 1 and tag[0] == name), None)
+        for tag in self.tags:
+            if len(tag) > 1 and tag[0] == name:
+                return tag[1]
+        return None
 
     @cached_property
     def indexed(self) -> frozenset[tuple[str, str]]:
         """The first values of the tags with a name of one letter: what filters look at."""
         return frozenset(
-            (tag[0], tag[1])
-            for tag in self.tags
-            if len(tag) > 1 and len(tag[0]) == 1 and tag[0].isascii() and tag[0].isalpha()
+            {(tag[0], tag[1]) for tag in self.tags if len(tag) > 1 and tag[0] in LETTERS}
         )
 
     @property
@@ -117,7 +123,7 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
     @property
     def is_replaceable(self) -> bool:
         """Whether the newest of its author and kind alone is kept."""
-        return self.kind in (0, 3) or 10_000 <= self.kind < 20_000
+        return is_replaceable(self.kind)
 
     @property
     def is_addressable(self) -> bool:
@@ -129,7 +135,7 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
         """What a newer one replaces it by: `kind:pubkey:d`; None for what nothing replaces."""
         if self.is_addressable:
             return f"{self.kind}:{self.pubkey}:{self.first('d') or ''}"
-        return f"{self.kind}:{self.pubkey}:" if self.is_replaceable else None
+        return f"{self.kind}:{self.pubkey}:" if is_replaceable(self.kind) else None
 
     def replaces(self, created_at: int, name: str) -> bool:
         """Tell whether it is newer than one of the same address, of which this is the time and id.
@@ -137,6 +143,11 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
         Of one time the lowest id wins.
         """
         return (-self.created_at, self.id) < (-created_at, name)
+
+
+def is_replaceable(kind: int) -> bool:
+    """Tell whether the newest of an author and this kind alone is kept (NIP-01)."""
+    return kind in (0, 3) or 10_000 <= kind < 20_000
 
 
 _decoder = decoder_of(Event)

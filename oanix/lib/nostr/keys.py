@@ -131,7 +131,7 @@ def conversation_key(secret: bytes, peer: str) -> bytes:
 
 def check(event: Event) -> None:
     """Check the id of an event, then its signature. Raises Invalid."""
-    if event.unsigned.hashed() != event.id:
+    if event.hashed() != event.id:
         raise Invalid("the id does not match the event")
     if not verify(event.pubkey, event.id, event.sig):
         raise Invalid("the signature is not of this event and this key")

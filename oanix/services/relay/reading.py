@@ -1,27 +1,22 @@
 """Reading: finds events by filters, newest first, of one time the lowest id first.
 
-A filter is answered by one question for each value of its most telling list (each author, each
-value of a tag), which an index answers in order; their answers are merged up to the limit. A search
-is one question, answered in the order of how well events fit.
+The answers to the questions of a filter (`planning`) are merged up to its limit. A search is one
+question, answered in the order of how well events fit.
 """
 
 import errno
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, islice, product
+from itertools import accumulate, islice
 from typing import Final
 
-from attrs import frozen
-
 from oanix.lib.nostr import Filter
+from oanix.services.relay.planning import Condition, Planner, Question
 from oanix.services.relay.policy import RelayPolicy
-from oanix.services.relay.rules import GIFT_WRAPS, Peer
-from oanix.services.relay.searching import expression
+from oanix.services.relay.rules import Peer
+from oanix.services.relay.terms import Terms, earliest, latest, place
 from oanix.store import Row, Store, Value
-
-BRANCHES: Final = 400
-"""Values of a list that are asked for one by one; more are asked for together, and sorted."""
 
 ANSWER_BYTES: Final = 8 << 20
 """What an answer holds, at most: it waits in memory for a client that reads slowly."""
@@ -40,17 +35,6 @@ class TimeUp(Exception):
     """The answer takes longer than it may."""
 
 
-@frozen
-class _Question:
-    """A part of SQL: from where, in which order, under which conditions, with which values."""
-
-    source: str
-    order: str
-    conditions: tuple[str, ...]
-    values: tuple[Value, ...]
-    ranked: bool = False
-
-
 class Reader:
     """Finds events in a database that somebody else writes; one question at a time.
 
@@ -62,7 +46,9 @@ class Reader:
         self._over: Callable[[], bool] = _never
         self._policy = RelayPolicy()
         self._peer: Peer | None = None
+        self._planner = Planner(Terms(store))
         store.function("may_read", self._may_read, 3)
+        store.function("has_tag", self._planner.has_tag, 2)
 
     @contextmanager
     def asked(self, policy: RelayPolicy, peer: Peer, over: Callable[[], bool]) -> Iterator[None]:
@@ -77,6 +63,7 @@ class Reader:
             raise
         finally:
             self._policy, self._peer, self._over = RelayPolicy(), None, _never
+            self._planner.forget()
 
     def _may_read(self, name: bytes, author: bytes, kind: int) -> int:
         assert self._peer is not None
@@ -116,16 +103,13 @@ class Reader:
 
     def names(self, one: Filter, peer: Peer, now: int, most: int) -> list[tuple[int, bytes]]:
         """Give the times and ids of what a filter matches, at most so many."""
-        found: dict[bytes, int] = {}
-        for question in _together(one):
-            rows = self._ask(question, one, peer, now, most, raw=False)
-            found.update((name, at) for at, name, _ in rows)
-        return [(at, name) for name, at in found.items()]
+        rows = self._ask(self._planner.together(one), one, peer, now, most, raw=False)
+        return list({name: (at, name) for at, name, _ in rows}.values())
 
     def _rows(self, one: Filter, peer: Peer, now: int, most: int) -> Iterator[Found]:
         if one.limit == 0:
             return iter(())
-        questions = _questions(one)
+        questions = self._planner.apart(one)
         if len(questions) == 1:
             return iter(self._ask(questions[0], one, peer, now, most, raw=True))
         # Each seldom has much more than its share of what is newest.
@@ -134,7 +118,7 @@ class Reader:
         return _once(heapq.merge(*answers, key=lambda row: (-row[0], row[1])))
 
     def _piecewise(
-        self, question: _Question, one: Filter, peer: Peer, now: int, most: int, size: int
+        self, question: Question, one: Filter, peer: Peer, now: int, most: int, size: int
     ) -> Iterator[Found]:
         last: Found | None = None
         while most > 0:
@@ -148,35 +132,46 @@ class Reader:
             last = rows[-1]
 
     def _ask(
-        self, question: _Question, one: Filter, peer: Peer, now: int, most: int, *,
+        self, question: Question, one: Filter, peer: Peer, now: int, most: int, *,
         raw: bool, after: Found | None = None,
     ) -> list[Found]:  # fmt: skip
         if self._over():
             raise TimeUp
-        conditions, values = list(question.conditions), list(question.values)
-        time = f"{question.order}.created_at"
-        if one.since is not None:
-            conditions.append(f"{time} >= ?")
-            values.append(one.since)
-        if one.until is not None:
-            conditions.append(f"{time} <= ?")
-            values.append(one.until)
+        conditions = [*question.conditions, *_within(one, question.order)]
         if after is not None:
-            at, name, _ = after
-            conditions.append(f"{time} <= ? AND ({time} < ? OR e.id > ?)")
-            values += [at, at, name]
-        conditions.append("(e.expires IS NULL OR e.expires > ?)")
-        values.append(now)
-        _guard(conditions, values, peer)
+            conditions += _after(after, question.order)
+        conditions += [("(e.expires IS NULL OR e.expires > ?)", [now]), self._planner.guard(peer)]
         if self._policy.hides:
-            conditions.append("may_read(e.id, e.pubkey, e.kind)")
-        order = "s.rank, " if question.ranked else ""
+            conditions.append(("may_read(e.id, e.pubkey, e.kind)", ()))
+        rank = "s.rank, " if question.ranked else ""
+        values: list[Value] = [value for _, given in conditions for value in given]
         rows = self._store.execute(
             f"SELECT e.created_at, e.id, {'e.json' if raw else 'NULL'} FROM {question.source} "
-            f"WHERE {' AND '.join(conditions)} ORDER BY {order}{time} DESC, e.id LIMIT ?",
+            f"WHERE {' AND '.join(sql for sql, _ in conditions)} "
+            f"ORDER BY {rank}{question.order}.place DESC, e.created_at DESC, e.id LIMIT ?",
             *values, most,
         )  # fmt: skip
         return [_typed(row) for row in rows]
+
+
+def _within(one: Filter, order: str) -> list[Condition]:
+    found: list[Condition] = []
+    if one.since is not None:
+        found.append((f"{order}.place >= ?", [earliest(one.since)]))
+        found.append(("e.created_at >= ?", [one.since]))
+    if one.until is not None:
+        found.append((f"{order}.place <= ?", [latest(one.until)]))
+        found.append(("e.created_at <= ?", [one.until]))
+    return found
+
+
+def _after(last: Found, order: str) -> list[Condition]:
+    at, name, _ = last
+    begin = place(at, name)
+    return [
+        (f"{order}.place <= ?", [begin]),
+        (f"({order}.place < ? OR (-e.created_at, e.id) > (?, ?))", [begin, -at, name]),
+    ]
 
 
 def _never() -> bool:
@@ -197,99 +192,3 @@ def _once(rows: Iterator[tuple[int, bytes, bytes]]) -> Iterator[Found]:
         if row[1] != last:
             last = row[1]
             yield row
-
-
-def _guard(conditions: list[str], values: list[Value], peer: Peer) -> None:
-    """Leave out gift wraps that are not for who asks (NIP-59)."""
-    kinds = ",".join(map(str, sorted(GIFT_WRAPS)))
-    readers = sorted(peer.authed)
-    if not readers:
-        conditions.append(f"e.kind NOT IN ({kinds})")
-        return
-    conditions.append(
-        f"(e.kind NOT IN ({kinds}) OR EXISTS (SELECT 1 FROM tags g WHERE g.seq = e.seq "
-        f"AND g.name = 'p' AND g.value IN ({_marks(readers)})))"
-    )
-    values.extend(readers)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
-
-
-def _questions(one: Filter) -> list[_Question]:
-    """Split a filter into questions that an index answers in order."""
-    authors = [bytes.fromhex(author) for author in sorted(one.authors or ())]
-    kinds = sorted(one.kinds or ())
-    if one.ids is not None or one.search is not None:
-        return _together(one)
-    if one.tags:
-        letter, wanted = min(one.tags.items(), key=lambda item: len(item[1]))
-        if len(wanted) <= BRANCHES:
-            return [_tagged(one, letter, [value]) for value in sorted(wanted)]
-        return _together(one)
-    if authors and kinds and len(authors) * len(kinds) <= BRANCHES:
-        return [
-            _Question("events e", "e", ("e.pubkey = ?", "e.kind = ?"), (author, kind))
-            for author, kind in product(authors, kinds)
-        ]
-    if authors and not kinds and len(authors) <= BRANCHES:
-        return [_Question("events e", "e", ("e.pubkey = ?",), (author,)) for author in authors]
-    if kinds and not authors and len(kinds) <= BRANCHES:
-        return [_Question("events e", "e", ("e.kind = ?",), (kind,)) for kind in kinds]
-    return _together(one)
-
-
-def _together(one: Filter) -> list[_Question]:
-    """Ask for all that a filter matches at once."""
-    if one.search is not None and (words := expression(one.search)):
-        return [_searched(one, words)]
-    if one.ids is None and one.tags:
-        letter, wanted = min(one.tags.items(), key=lambda item: len(item[1]))
-        return [_tagged(one, letter, sorted(wanted))]
-    conditions, values = _rest(one, skip="")
-    if one.ids is not None:
-        names = [bytes.fromhex(name) for name in sorted(one.ids)]
-        conditions.insert(0, f"e.id IN ({_marks(names)})")
-        values[:0] = names
-    return [_Question("events e", "e", tuple(conditions), tuple(values))]
-
-
-def _tagged(one: Filter, letter: str, wanted: Sequence[str]) -> _Question:
-    conditions, values = _rest(one, skip=letter)
-    return _Question(
-        "tags t CROSS JOIN events e ON e.seq = t.seq", "t",
-        ("t.name = ?", f"t.value IN ({_marks(wanted)})", *conditions),
-        (letter, *wanted, *values),
-    )  # fmt: skip
-
-
-def _searched(one: Filter, wanted: str) -> _Question:
-    conditions, values = _rest(one, skip="")
-    if one.ids is not None:
-        names = [bytes.fromhex(name) for name in sorted(one.ids)]
-        conditions.append(f"e.id IN ({_marks(names)})")
-        values += names
-    return _Question(
-        "search s CROSS JOIN events e ON e.seq = s.rowid", "e",
-        ("search MATCH ?", *conditions), (wanted, *values), ranked=True,
-    )  # fmt: skip
-
-
-def _rest(one: Filter, *, skip: str) -> tuple[list[str], list[Value]]:
-    conditions: list[str] = []
-    values: list[Value] = []
-    if one.authors is not None:
-        conditions.append(f"e.pubkey IN ({_marks(sorted(one.authors))})")
-        values += [bytes.fromhex(author) for author in sorted(one.authors)]
-    if one.kinds is not None:
-        conditions.append(f"e.kind IN ({_marks(sorted(one.kinds))})")
-        values += sorted(one.kinds)
-    for letter, wanted in one.tags.items():
-        if letter != skip:
-            conditions.append(
-                "EXISTS (SELECT 1 FROM tags o WHERE o.seq = e.seq AND o.name = ? "
-                f"AND o.value IN ({_marks(sorted(wanted))}))"
-            )
-            values += [letter, *sorted(wanted)]
-    return conditions, values

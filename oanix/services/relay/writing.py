@@ -1,29 +1,34 @@
-"""Writing: puts events into the tables, by the rules of what replaces and what deletes (NIP-01, 9,
-40, 62). It runs in one thread at a time; a batch is one transaction.
+"""Writing: puts events into the tables, takes them out again, and makes their words findable. It
+runs in one thread at a time; a group of events is one transaction.
 """
 
 import logging
 from collections.abc import Sequence
+from typing import cast
 
-from oanix.lib.nostr import Event, Invalid, encode
+from oanix.lib.nostr import Event, Invalid
+from oanix.services.relay.batch import Batch, listed, remove, split, unhexed
 from oanix.services.relay.rules import DELETION, GIFT_WRAP, SEARCHED, VANISH, Outcome
 from oanix.services.relay.searching import words_of
-from oanix.store import Statements, Store
+from oanix.services.relay.terms import Terms, short
+from oanix.store import Row, Statements, Store
 
 log = logging.getLogger(__name__)
 
 EVERYWHERE = "ALL_RELAYS"
 
-_KNOWN = (
-    "SELECT EXISTS (SELECT 1 FROM events WHERE id = ?), "
-    "EXISTS (SELECT 1 FROM deleted WHERE id = ? AND pubkey = ?), "
-    "EXISTS (SELECT 1 FROM vanished WHERE pubkey = ? AND until >= ?)"
+_NAMED = (
+    "SELECT e.seq, e.id, e.pubkey, e.kind, EXISTS (SELECT 1 FROM tags t WHERE t.term = ? "
+    "AND t.place = e.place AND t.seq = e.seq) "
+    "FROM json_each(?) c CROSS JOIN events e ON e.short = c.value"
 )
-# Nobody has the key that signed a wrap: its readers delete it, and it vanishes with them (NIP-59).
-_UNWANTED = (
-    "WITH readers AS MATERIALIZED (SELECT unhex(value) AS key FROM json_each(?)) "
-    "SELECT EXISTS (SELECT 1 FROM deleted WHERE id = ? AND pubkey IN (SELECT key FROM readers)), "
-    "EXISTS (SELECT 1 FROM readers JOIN vanished ON pubkey = key WHERE until >= ?)"
+_ADDRESSED = (
+    "SELECT e.seq FROM json_each(?) c CROSS JOIN events e ON e.address = c.value "
+    "WHERE e.created_at <= ?"
+)
+_GONE = (
+    "INSERT INTO deleted_addresses VALUES (?, ?) ON CONFLICT (address) "
+    "DO UPDATE SET until = max(until, excluded.until)"
 )
 _SEARCHED = f"[{','.join(map(str, sorted(SEARCHED)))}]"
 
@@ -33,6 +38,7 @@ class Writer:
 
     def __init__(self, store: Store, url: str = "") -> None:
         self._store = store
+        self._terms = Terms(store)
         self.url = url.rstrip("/")
 
     def commit(self, events: Sequence[Event]) -> list[Outcome]:
@@ -41,14 +47,26 @@ class Writer:
         An event that comes twice in a batch is a duplicate the second time. Raises OSError, with
         nothing kept.
         """
+        outcomes: list[Outcome] = []
         with self._store.transaction() as statements:
-            return [self._put(event, statements) for event in events]
+            [(first,)] = statements.rows("SELECT seq FROM numbered")
+            last = cast("int", first)
+            for some in split(events):
+                batch = Batch(statements, self._terms, some)
+                outcomes += map(batch.put, some)
+                last = batch.write(last)
+                if outcomes[-1].fresh:
+                    self._undo(some[-1], statements)
+            if last != first:
+                statements.run("UPDATE numbered SET seq = ?", (last,))
+        return outcomes
 
     def sweep(self, now: int) -> int:
         """Remove what has expired; gives how many."""
-        with self._store.transaction():
-            self._store.execute("DELETE FROM events WHERE expires <= ?", now)
-            return int(str(self._store.execute("SELECT changes()")[0][0]))
+        with self._store.transaction() as statements:
+            found = statements.rows("SELECT seq FROM events WHERE expires <= ?", now)
+            remove(statements, self._terms, found)
+        return len(found)
 
     def index(self, most: int) -> bool:
         """Make the next events findable by their words; tells whether more are left."""
@@ -68,130 +86,57 @@ class Writer:
                 self._store.execute("UPDATE indexed SET seq = ?", rows[-1][0])
         return len(rows) == most
 
-    def _put(self, event: Event, statements: Statements) -> Outcome:
-        refusal = self._known(event, statements)
-        if refusal is not None:
-            return refusal
-        if event.is_ephemeral:
-            return Outcome(True, fresh=True)
-        address = event.address
-        if address is not None and (newer := self._replace(event, address)):
-            return newer
-        self._insert(event, address, statements)
+    def _undo(self, event: Event, statements: Statements) -> None:
+        """Do what an event asks for that was written, if it is one that removes others."""
         if event.kind == DELETION:
-            self._delete(event)
+            self._delete(event, statements)
         elif event.kind == VANISH and {self.url, EVERYWHERE} & {
             value.rstrip("/") for value in event.values("relay")
         }:
-            self._vanish(event)
-        return Outcome(True, fresh=True)
+            self._vanish(event, statements)
 
-    def _known(self, event: Event, statements: Statements) -> Outcome | None:
-        """Refuse what is here already, what its author has deleted, and who has vanished."""
-        name, author = bytes.fromhex(event.id), bytes.fromhex(event.pubkey)
-        found = statements.row(_KNOWN, (name, name, author, author, event.created_at))
-        assert found is not None
-        if found[0]:
-            return Outcome(True, "duplicate: this event is here already")
-        deleted = bool(found[1])
-        if not deleted and event.address is not None:
-            kept = statements.row(
-                "SELECT 1 FROM deleted_addresses WHERE address = ? AND until >= ?",
-                (event.address, event.created_at),
-            )
-            deleted = kept is not None
-        if deleted and event.kind != DELETION:
-            return Outcome(False, "blocked: its author has deleted this event")
-        if found[2]:
-            return Outcome(False, "blocked: its author asked to vanish from here")
-        return self._unwanted(event, statements) if event.kind == GIFT_WRAP else None
-
-    def _unwanted(self, event: Event, statements: Statements) -> Outcome | None:
-        readers = encode(event.values("p")).decode()
-        found = statements.row(_UNWANTED, (readers, bytes.fromhex(event.id), event.created_at))
-        assert found is not None
-        if found[0]:
-            return Outcome(False, "blocked: its reader has deleted this gift wrap")
-        if found[1]:
-            return Outcome(False, "blocked: its reader asked to vanish from here")
-        return None
-
-    def _replace(self, event: Event, address: str) -> Outcome | None:
-        found = self._store.execute(
-            "SELECT seq, created_at, id FROM events WHERE address = ?", address
-        )
-        for seq, at, name in found:
-            assert isinstance(at, int)
-            assert isinstance(name, bytes)
-            if not event.replaces(at, name.hex()):
-                return Outcome(False, "blocked: a newer version of this event is here")
-            self._store.execute("DELETE FROM events WHERE seq = ?", seq)
-        return None
-
-    def _insert(self, event: Event, address: str | None, statements: Statements) -> None:
-        at = event.created_at
-        statements.run(
-            "INSERT INTO events (id, pubkey, kind, created_at, expires, address, json) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                bytes.fromhex(event.id), bytes.fromhex(event.pubkey), event.kind, at,
-                event.expiration, address, event.json(),
-            ),
-        )  # fmt: skip
-        seq = statements.last_id
-        tags = [(name, value, at, seq) for name, value in event.indexed]
-        if tags:
-            statements.each("INSERT OR IGNORE INTO tags VALUES (?, ?, ?, ?)", tags)
-
-    def _delete(self, event: Event) -> None:
+    def _delete(self, event: Event, statements: Statements) -> None:
         key = bytes.fromhex(event.pubkey)
-        for value in event.values("e"):
-            if len(value) != 64:
-                continue
-            try:
-                name = bytes.fromhex(value)
-            except ValueError:
-                continue
-            # A deletion of a deletion, or of a request to vanish, does nothing (NIP-9, NIP-62).
-            self._store.execute(
-                "DELETE FROM events WHERE id = ? AND pubkey = ? AND kind NOT IN (?, ?)",
-                name, key, DELETION, VANISH,
-            )  # fmt: skip
-            self._store.execute(
-                "DELETE FROM events WHERE id = ? AND kind = ? AND EXISTS (SELECT 1 FROM tags WHERE "
-                "name = 'p' AND value = ? AND created_at = events.created_at AND seq = events.seq)",
-                name, GIFT_WRAP, event.pubkey,
-            )  # fmt: skip
-            self._store.execute("INSERT OR IGNORE INTO deleted VALUES (?, ?)", name, key)
-        for address in event.values("a"):
-            if address.split(":")[1:2] != [event.pubkey]:
-                continue
-            self._store.execute(
-                "DELETE FROM events WHERE address = ? AND created_at <= ?",
-                address, event.created_at,
-            )  # fmt: skip
-            self._store.execute(
-                "INSERT INTO deleted_addresses VALUES (?, ?) ON CONFLICT (address) "
-                "DO UPDATE SET until = max(until, excluded.until)",
-                address, event.created_at,
-            )  # fmt: skip
+        names = unhexed(event.values("e"))
+        found = statements.rows(
+            _NAMED, self._terms.of("p", event.pubkey), listed([short(name) for name in names])
+        )
+        # A deletion of a deletion, or of a request to vanish, does nothing (NIP-9, NIP-62).
+        gone: list[Row] = [
+            (seq,)
+            for seq, name, author, kind, names_reader in found
+            if name in names
+            and (
+                (author == key and kind not in (DELETION, VANISH))
+                or (kind == GIFT_WRAP and names_reader)
+            )
+        ]
+        statements.each("INSERT OR IGNORE INTO deleted VALUES (?, ?)", [(n, key) for n in names])
+        addresses = [
+            address for address in event.values("a") if address.split(":")[1:2] == [event.pubkey]
+        ]
+        gone += statements.rows(_ADDRESSED, listed(addresses), event.created_at)
+        statements.each(_GONE, [(address, event.created_at) for address in addresses])
+        remove(statements, self._terms, gone)
 
-    def _vanish(self, event: Event) -> None:
+    def _vanish(self, event: Event, statements: Statements) -> None:
         key, until = bytes.fromhex(event.pubkey), event.created_at
-        self._store.execute(
-            "DELETE FROM events WHERE pubkey = ? AND created_at <= ? AND id != ?",
-            key, until, bytes.fromhex(event.id),
+        written = statements.rows(
+            "SELECT seq FROM events WHERE author = ? AND pubkey = ? AND created_at <= ? "
+            "AND id != ?",
+            short(key), key, until, bytes.fromhex(event.id),
         )  # fmt: skip
-        self._store.execute(
-            "DELETE FROM events WHERE kind = ? AND created_at <= ? AND seq IN "
-            "(SELECT seq FROM tags WHERE name = 'p' AND value = ?)",
-            GIFT_WRAP, until, event.pubkey,
+        received = statements.rows(
+            "SELECT e.seq FROM tags t CROSS JOIN events e ON e.seq = t.seq "
+            "WHERE t.term = ? AND e.kind = ? AND e.created_at <= ?",
+            self._terms.of("p", event.pubkey), GIFT_WRAP, until,
         )  # fmt: skip
-        self._store.execute(
+        remove(statements, self._terms, [*written, *received])
+        statements.run(
             "INSERT INTO vanished VALUES (?, ?) ON CONFLICT (pubkey) "
             "DO UPDATE SET until = max(until, excluded.until)",
-            key, until,
-        )  # fmt: skip
+            (key, until),
+        )
 
 
 def _words(raw: bytes) -> str:
