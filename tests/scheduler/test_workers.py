@@ -349,11 +349,12 @@ async def test_a_worker_reaches_nothing_but_its_modules(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-async def test_a_worker_has_no_capability_and_gets_none(tmp_path: Path) -> None:
+async def test_a_worker_has_no_capability_gets_none_and_comes_second(tmp_path: Path) -> None:
     async with workers(tmp_path) as there:
         await there.run('(func (export "_start"))')
         [pid] = there.pool.processes
         text = await trio.Path(f"/proc/{pid}/status").read_text()
+        assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
     told = dict(line.partition(":\t")[::2] for line in text.splitlines())
     assert (told["CapEff"], told["CapPrm"], told["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
 
