@@ -29,6 +29,12 @@ VERSION: Final = version("wasmtime")
 MODULE_MAX: Final = 128 << 20
 """Bytes of a module."""
 
+FUNCTIONS_MAX: Final = 100_000
+"""Functions of a module: a million of them take a minute to compile, and 5 GB."""
+
+SECTIONS_MAX: Final = 10_000
+FUNCTION_SECTION: Final = 3
+
 STACK_BYTES: Final = 512 << 10
 TICK_S: Final = 0.005
 """How long a guest may run before others have their turn."""
@@ -176,6 +182,8 @@ def _check(wasm: bytes) -> None:
     if len(wasm) > MODULE_MAX:
         raise BadModule(f"a module has at most {MODULE_MAX} bytes")
     if wasm.startswith(HEADER):
+        if _functions(wasm) > FUNCTIONS_MAX:
+            raise BadModule(f"a module has at most {FUNCTIONS_MAX} functions")
         return
     if not wasm:
         raise BadModule("this is an empty file, and no module")
@@ -187,6 +195,33 @@ def _check(wasm: bytes) -> None:
         "this is no WebAssembly module: it does not begin with \\0asm and version 1; a script says "
         "by its suffix or a #! line what runs it"
     )
+
+
+def _functions(wasm: bytes) -> int:
+    """Count the functions that a module declares; what is malformed is left to the compiler.
+
+    Raises BadModule for what would take long to count.
+    """
+    at, found, sections = len(HEADER), 0, 0
+    while at < len(wasm):
+        sections += 1
+        if sections > SECTIONS_MAX:
+            raise BadModule(f"a module has at most {SECTIONS_MAX} sections")
+        section, (size, start) = wasm[at], _leb(wasm, at + 1)
+        if section == FUNCTION_SECTION:
+            found += _leb(wasm, start)[0]
+        at = start + size
+    return found
+
+
+def _leb(wasm: bytes, at: int) -> tuple[int, int]:
+    """Read an unsigned number of up to five bytes (LEB128); gives it and where it ends."""
+    value = 0
+    for index, byte in enumerate(wasm[at : at + 5]):
+        value |= (byte & 0x7F) << 7 * index
+        if not byte & 0x80:
+            return value, at + index + 1
+    return 0, len(wasm)
 
 
 def _described(inner: wasmtime.Module, digest: str) -> Module:

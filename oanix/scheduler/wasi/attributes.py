@@ -127,6 +127,7 @@ def fd_allocate(process: Process, memory: Memory, fd: int, offset: int, length: 
     if end > (size := one.file.stat().st_size):
         process.may_write(one, end - size)
         one.file.truncate(process.caller, end)
+        process.wrote(one, end - size)
     return 0
 
 
@@ -134,9 +135,11 @@ def fd_filestat_set_size(process: Process, memory: Memory, fd: int, size: int) -
     """Set the size of a file."""
     one = process.fds.file(fd, Rights.FD_FILESTAT_SET_SIZE)
     check_offset(size)
-    if size > (old := one.file.stat().st_size):
-        process.may_write(one, size - old)
+    more = max(size - one.file.stat().st_size, 0)
+    if more:
+        process.may_write(one, more)
     one.file.truncate(process.caller, size)
+    process.wrote(one, more)
     return 0
 
 

@@ -38,7 +38,7 @@ _CALLS: Final[dict[str, tuple[str, Call, bool]]] = {
     "fd_prestat_dir_name": ("iii", attributes.fd_prestat_dir_name, False),
     "fd_pwrite": ("iiiIi", files.fd_pwrite, True),
     "fd_read": ("iiii", files.fd_read, True),
-    "fd_readdir": ("iiiIi", listing.fd_readdir, False),
+    "fd_readdir": ("iiiIi", listing.fd_readdir, True),
     "fd_renumber": ("ii", files.fd_renumber, False),
     "fd_seek": ("iIii", files.fd_seek, False),
     "fd_sync": ("i", files.fd_sync, True),

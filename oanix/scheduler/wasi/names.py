@@ -36,6 +36,7 @@ def path_create_directory(
     """Make a directory."""
     way = _way(process, memory, fd, Rights.PATH_CREATE_DIRECTORY, pointer, size)
     parent, name = way.named(errno.EEXIST)
+    process.may_make()
     parent.mkdir(process.caller, name, 0o777)
     return 0
 
@@ -75,6 +76,7 @@ def path_link(
     if target.slash:
         number = errno.ENOENT if target.found is None else errno.EEXIST
         raise fault(number, "a path that ends with '/' names a directory")
+    process.may_make()
     parent.link(process.caller, found, name)
     return 0
 
@@ -131,6 +133,7 @@ async def _file(
             way.there()
         if way.slash:
             raise fault(errno.EISDIR, "a path that ends with '/' names a directory")
+        process.may_make()
         _, file, _ = way.parent.create(caller, way.name, mode & ~os.O_TRUNC, 0o666)
         return Opened.of(file, flags, allowed)
     if how & OFlags.CREAT and how & OFlags.EXCL:
@@ -208,6 +211,7 @@ def path_symlink(
     if text.startswith("/"):
         # On the host, it would lead to where this guest cannot see.
         raise NotCapable(f"a link that a guest makes is relative: {text}")
+    process.may_make()
     parent.symlink(process.caller, name, text)
     return 0
 

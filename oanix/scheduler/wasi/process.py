@@ -20,6 +20,10 @@ TEXT_MAX: Final = 1 << 20
 """Bytes of all arguments, or of the whole environment."""
 
 
+NAME_BYTES: Final = 4_096
+"""What a new name counts as: a block of a disk."""
+
+
 class OverLimit(Exception):
     """A guest that goes beyond what it may: it ends. limit: the name of what was passed."""
 
@@ -114,6 +118,13 @@ class Process:
         elif not one.file.stream and self.used.written_bytes + size > self.bounds.written_bytes:
             self.used.refused.add("written")
             raise fault(errno.EDQUOT, f"this job may write {self.bounds.written_bytes} bytes")
+
+    def may_make(self) -> None:
+        """Count a new name, which takes room on a disk as well. Raises OSError EDQUOT."""
+        if self.used.written_bytes + NAME_BYTES > self.bounds.written_bytes:
+            self.used.refused.add("written")
+            raise fault(errno.EDQUOT, f"this job may write {self.bounds.written_bytes} bytes")
+        self.used.written_bytes += NAME_BYTES
 
     def wrote(self, one: Opened, size: int) -> None:
         """Count what was written."""

@@ -5,6 +5,7 @@ to leave, an absolute link is followed (path_resolution(7); WASI preview 1, `pat
 """
 
 import errno
+from typing import Final
 
 from attrs import frozen
 
@@ -13,6 +14,9 @@ from oanix.caller import Caller
 from oanix.channel import Channel
 from oanix.errors import Missing, fault
 from oanix.scheduler.wasi.descriptors import NotCapable
+
+STEPS_MAX: Final = 4_096
+"""Names that are looked up for one path: links within links may name as many as they like."""
 
 
 @frozen(eq=False)
@@ -53,9 +57,12 @@ def resolve(caller: Caller, base: Channel, path: str, *, follow: bool) -> Way:
         raise NotCapable(f"{path} is absolute: paths begin at a directory that was given")
     slash = path.endswith(("/", "/."))
     stack = [base]
-    links = 0
+    links = steps = 0
     while todo:
         name = todo.pop()
+        steps += 1
+        if steps > STEPS_MAX:
+            raise fault(errno.ELOOP, f"over {STEPS_MAX} names are on the way", path)
         if name == "..":
             if len(stack) == 1:
                 raise NotCapable(f"{path} leads out of the directory that it begins at")

@@ -22,7 +22,7 @@ from oanix.scheduler.engine import (
 from oanix.scheduler.workers import wire
 
 GRACE_S: Final = 0.2
-"""How long a worker may take to end a guest; then it is ended itself."""
+"""How long it is waited for a worker to end a guest; then it is seen to without waiting."""
 
 STARTING_S: Final = 3.0
 """How long that may take before the guest has begun."""
@@ -37,12 +37,12 @@ class WorkerDied(Exception):
 class WorkerGuest:
     """One instance in a worker, with the same face as `engine.Guest`.
 
-    put sends a message to the worker; kill ends it; process is its number.
+    put sends a message to the worker; process is its number.
     """
 
     def __init__(
         self, number: int, functions: Sequence[Function], state: Any, limits: GuestLimits, *,
-        put: Callable[[bytes], None], kill: Callable[[], None], process: int,
+        put: Callable[[bytes], None], process: int,
     ) -> None:  # fmt: skip
         self.state = state
         self.process = process
@@ -50,7 +50,7 @@ class WorkerGuest:
         self.memory = Memory(self._fresh)
         self._functions = functions
         self._limits = limits
-        self._put, self._kill = put, kill
+        self._put = put
         self._descriptor: int | None = None
         self._map: mmap.mmap | None = None
         self._bell = Bell()
@@ -134,15 +134,13 @@ class WorkerGuest:
             raise WorkerDied
 
     async def _ended_by(self, letter: bytes) -> None:
-        """Have its worker end it; one that does not is ended itself."""
+        """Have its worker end it. From here on none of its calls is served, whenever that is."""
         self._put(wire.numbers(letter, self.number))
         # While nothing of it runs, its worker may still be starting, with the guests of others.
         grace = GRACE_S if self._began is not None else STARTING_S
         with trio.move_on_after(grace, shield=True):
             while self._told is None and not self._died:
                 await self._bell.wait()
-        if self._told is None:
-            self._kill()
 
     def _ending(self, code: int) -> Ended:
         assert self._told is not None
@@ -189,6 +187,11 @@ class WorkerGuest:
     def overdue(self, now: float) -> bool:
         """Whether it runs for longer than it may."""
         return self._began is not None and now > self._began + self._limits.wall
+
+    @property
+    def ended(self) -> bool:
+        """Whether its worker has said that it ended."""
+        return self._told is not None
 
     def died(self) -> None:
         """Learn that its worker is gone."""

@@ -31,6 +31,9 @@ LOOK_S: Final = 0.5
 IDLE_S: Final = 60.0
 """A worker without guests is ended after so long."""
 
+LEAVING_S: Final = 3.0
+"""A worker that takes so much longer to end a guest that was cancelled is ended."""
+
 OVERDUE_S: Final = 1.0
 """A worker that lets a guest run for so much longer than it may is ended."""
 
@@ -45,6 +48,9 @@ class _Worker:
         self.wire = wire.Wire(end)
         self.functions = functions
         self.guests: dict[int, WorkerGuest] = {}
+        self.leaving: dict[int, float] = {}
+        """Guests that it was told to end, and until when it may take."""
+        self.speaks = False
         self.heard = trio.current_time()
         self.gone = False
         self._taken = Bell()
@@ -72,10 +78,12 @@ class _Worker:
                 await trio.to_thread.run_sync(self.process.wait)
 
     def _hear(self, data: bytes, descriptor: int | None) -> None:
-        self.heard = trio.current_time()
+        self.heard, self.speaks = trio.current_time(), True
         taken = False
         try:
             letter, number = wire.HEAD.unpack_from(data)
+            if letter == b"E":
+                self.leaving.pop(number, None)
             guest = self.guests.get(number)
             if guest is not None:
                 taken = letter == b"M"
@@ -89,11 +97,12 @@ class _Worker:
 
     async def _watch(self) -> None:
         while True:
-            with trio.move_on_after(LOOK_S if self.guests else IDLE_S):
+            with trio.move_on_after(LOOK_S if self.guests or self.leaving else IDLE_S):
                 await self._taken.wait()
             now = trio.current_time()
-            if self.guests:
+            if self.guests or self.leaving:
                 late = any(guest.overdue(now - OVERDUE_S) for guest in self.guests.values())
+                late = late or any(until < now for until in self.leaving.values())
                 if late or now - self.heard > SILENT_S:
                     log.warning("worker=%d does not answer, and is ended", self.process.pid)
                     self.kill()
@@ -110,6 +119,14 @@ class _Worker:
         self.guests[guest.number] = guest
         self.heard = trio.current_time()
         self._taken.ring()
+
+    def leave(self, guest: WorkerGuest) -> None:
+        """Have a guest no more, once it has said that this one ended: others live there, too."""
+        del self.guests[guest.number]
+        if not guest.ended and not self.gone:
+            patience = LEAVING_S if self.speaks else SILENT_S
+            self.leaving[guest.number] = trio.current_time() + patience
+            self._taken.ring()
 
     def kill(self) -> None:
         """End it, and all its guests."""
@@ -217,7 +234,7 @@ class Pool:
         worker = await self._seat()
         self._last += 1
         guest = WorkerGuest(
-            self._last, self._functions, state, limits, put=worker.wire.put, kill=worker.kill,
+            self._last, self._functions, state, limits, put=worker.wire.put,
             process=worker.process.pid,
         )  # fmt: skip
         worker.take(guest)
@@ -225,7 +242,7 @@ class Pool:
             begun(guest)
             return await guest.run({"digest": kept.digest, "limits": asdict(limits)}, entry)
         finally:
-            del worker.guests[guest.number]
+            worker.leave(guest)
             guest.close()
 
 
