@@ -367,9 +367,7 @@ async def test_a_worker_that_speaks_nonsense_is_ended(tmp_path: Path) -> None:
         return 0
 
     functions = [host("f", "i", lambda guest, n: never())]
-    guest = WorkerGuest(
-        1, functions, None, GuestLimits(), put=heard.append, kill=lambda: None, process=1
-    )
+    guest = WorkerGuest(1, functions, None, GuestLimits(), put=heard.append, process=1)
     guest.hear(b"F", wire.numbers(b"F", 1, 0, 0, 7), None)
     for message in (
         wire.numbers(b"F", 1, 9, 0), wire.numbers(b"F", 1), wire.numbers(b"M", 1),
