@@ -20,8 +20,8 @@ from oanix.namespace import Namespace
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
 from oanix.scheduler.engine import Ended, Engine, Guest, GuestLimits, Linker, Loaded, Module
 from oanix.scheduler.limits import Limits
-from oanix.scheduler.scripts import FOLDER, Interpreters, Script, make_script
-from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
+from oanix.scheduler.scripts import Interpreters, Script, imports, make_script
+from oanix.scheduler.wasi import Bounds, OverLimit, Process
 from oanix.service import Service
 from oanix.services.workspace import WorkspaceFs
 
@@ -165,22 +165,23 @@ async def run_bare(
             for number, folder in enumerate(folders):
                 process.preopen(namespace.resolve(caller, f"/{number}"), folder.guest)
             if script is not None:
-                namespace.mount(_Program(script), "/program")
-                process.preopen(namespace.resolve(caller, "/program"), FOLDER)
+                namespace.mount(_Task(script), "/task")
+                # All of it: a program that asks where `/task` leads gets an answer.
+                process.preopen(namespace.resolve(caller, "/task"), "/task")
             return await _run(ordered.data, script, process, limits, cache)
         finally:
             process.close()
 
 
-class _Program(Service):
-    """The directory with the script that runs."""
+class _Task(Service):
+    """The directory with that of the script."""
 
-    name = "program"
+    name = "task"
 
     def __init__(self, script: Script) -> None:
         super().__init__()
         rows: Rows = [(script.name, 0o400, Text(script.content))]
-        self.root = TableDirectory(self, Table(rows), 0o500)
+        self.root = TableDirectory(self, Table([("program", 0o500, Table(rows))]), 0o500)
 
 
 async def _standard(namespace: Namespace, caller: Caller, number: int) -> OpenFile:
@@ -200,7 +201,7 @@ async def _run(
         wall=limits.wall, cpu=limits.cpu, fuel=limits.fuel, memory=limits.memory,
         table=limits.table,
     )  # fmt: skip
-    with Guest(Linker(engine, functions()), module, process, bounds) as guest:
+    with Guest(Linker(engine, imports()), module, process, bounds) as guest:
         process.cpu_ns = lambda: guest.cpu_ns
         try:
             return await guest.run(start or "_start")

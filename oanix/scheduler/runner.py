@@ -25,12 +25,12 @@ from oanix.scheduler.limits import Limits
 from oanix.scheduler.modules import Modules, Stored
 from oanix.scheduler.pipe import PipeReader
 from oanix.scheduler.scheduler import Ending
-from oanix.scheduler.scripts import Interpreters, Script, script_of
+from oanix.scheduler.scripts import Interpreters, Script, imports, script_of
 from oanix.scheduler.spec import Source
 from oanix.scheduler.stdio import Given, Heard, Kept
 from oanix.scheduler.trajectory import Trajectories
 from oanix.scheduler.trajectory.watching import watched
-from oanix.scheduler.wasi import Bounds, OverLimit, Process, functions
+from oanix.scheduler.wasi import Bounds, OverLimit, Process
 from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest
 from oanix.scheduler.worlds import default_recipe, hidden_in, world
 
@@ -66,11 +66,11 @@ class WasiRunner:
         self._inner = inner
         self._modules = Modules(folder)
         self._interpreters = Interpreters(cache)
-        self._inside = Inside(functions)
+        self._inside = Inside(imports)
         self._workers: Pool | None = None
         if shares and DIRECT:
             given = self._interpreters.compiled
-            self._workers = Pool(functions(), self._modules, given=given)
+            self._workers = Pool(imports(), self._modules, given=given)
 
     async def serve(self) -> None:
         """Have workers, for as long as it is not cancelled."""

@@ -11,10 +11,18 @@ from attrs import frozen
 
 from oanix import path as paths
 from oanix.errors import fault
-from oanix.scheduler.engine import Engine, SharedMemories
+from oanix.scheduler.engine import Engine, Function, SharedMemories
 from oanix.scheduler.engine.engine import kept_name
 from oanix.scheduler.interpreters import Interpreter, Start, chosen, start_of
+from oanix.scheduler.interpreters.imports import interpreter_functions
 from oanix.scheduler.modules import Stored
+from oanix.scheduler.wasi import functions
+
+
+def imports() -> list[Function]:
+    """Make what modules and interpreters import."""
+    return [*functions(), *interpreter_functions()]
+
 
 SCRIPT_MAX: Final = 16 << 20
 """Bytes of a script."""

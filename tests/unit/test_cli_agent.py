@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from tests.commands import Oanix
 from tests.scheduler.jobs_help import ECHO, FLOOD, SPIN, saying
@@ -58,6 +59,28 @@ def test_a_bare_module_is_given_no_directory(oanix: Oanix, modules: Path) -> Non
     assert oanix("agent", "run", "--bare", "echo.wasm", stdin=b"x").stdout == b"x"
 
 
+PYTHON = """import os, sys
+print("|".join(sys.argv), os.getenv("A"), sys.stdin.read().strip())
+if sys.argv[1:] == ["--wrong"]: raise ValueError("broken")
+sys.exit(len(sys.argv))
+"""
+
+
+@pytest.mark.parametrize("way", [(), ("--dir", ".::/here")], ids=["job", "dir"])
+@pytest.mark.parametrize("interpreter", ["cpython", "micropython"])
+def test_python_runs_to_its_end(oanix: Oanix, way: tuple[str, ...], interpreter: str) -> None:
+    (oanix.here / "script.py").write_text(PYTHON)
+    more = () if interpreter == "cpython" else ("--interpreter", interpreter)
+    words = ("agent", "run", *way, *more, "--env", "A=x", "script.py")
+    done = oanix(*words, "one two", "--three", stdin=b"said\n")
+    shown = b"/task/program/script.py|one two|--three x said\n"
+    assert (done.returncode, done.stdout) == (3, shown), done.stderr
+    done = oanix(*words, "--wrong")
+    assert done.returncode == 1
+    assert b"ValueError: broken" in done.stderr
+    assert b'File "/task/program/script.py", line 3, in <module>' in done.stderr
+
+
 SHOWS = """import * as std from "qjs:std"
 console.log(scriptArgs.join("|"), std.getenv("A"), std.in.readAsString().trim())
 if (scriptArgs[1] === "--wrong") throw new Error("broken")
@@ -94,6 +117,18 @@ def test_a_script_of_directories_alone_sees_these_and_itself(oanix: Oanix) -> No
     assert (done.returncode, done.stdout) == (0, b"inside .,..,see.js null null\n"), done.stderr
 
 
+def test_a_compilation_that_takes_long_is_told(oanix: Oanix) -> None:
+    (oanix.here / "a.py").write_text("print(1)")
+    for number, way in enumerate([(), ("--dir", ".")]):
+        environment = {"OANIX_CACHE": str(oanix.state / f"cache{number}")}
+        fresh = evolve(oanix, environment={**oanix.environment, **environment})
+        done = fresh("agent", "run", *way, "a.py")
+        assert (done.returncode, done.stdout) == (0, b"1\n"), done.stderr
+        assert done.stderr == b"oanix: it compiles CPython 3.12.0, this once\n"
+        again = fresh("agent", "run", *way, "a.py")
+        assert (again.returncode, again.stdout, again.stderr) == (0, b"1\n", b"")
+
+
 def test_output_is_bounded(oanix: Oanix, modules: Path) -> None:
     done = oanix("agent", "run", "--dir", ".", "--limit", "output=64K", "flood.wasm")
     assert done.returncode == os.EX_SOFTWARE
@@ -125,8 +160,12 @@ def test_how_it_ended_is_told_as_json(oanix: Oanix, modules: Path) -> None:
         (["run", "--dir", ".", "--grant", "/cap/http", "hello.wasm"], 2, "a world of their own"),
         (["run", "--grant", "/none", "hello.wasm"], 65, "/none"),
         (["run", "--dir", ".", "hello.txt"], 65, "no WebAssembly module"),
-        (["run", "--interpreter", "perl", "hello.txt"], 65, "there are: quickjs"),
-        (["run", "--dir", ".", "--interpreter", "perl", "hello.txt"], 65, "there are: quickjs"),
+        (["run", "--interpreter", "perl", "hello.txt"], 65, "there are: quickjs, cpython"),
+        (
+            ["run", "--dir", ".", "--interpreter", "perl", "hello.txt"],
+            65,
+            "there are: quickjs, cpython",
+        ),
         (["run", "--interpreter", "quickjs", "hello.wasm"], 65, "no script for quickjs"),
         (["run", "hello.txt"], os.EX_SOFTWARE, "no WebAssembly module"),
         (["logs", "99"], os.EX_NOINPUT, "no job 99"),

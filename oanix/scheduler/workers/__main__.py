@@ -13,6 +13,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ class _Seat:
         self.bell = Bell()
         self.scope = trio.CancelScope()
         self.guest: Guest | None = None
+        self.memories: list[SharedMemory] = []
+        """What was made for it: its memory, and that of its exceptions if it has such."""
         self.paused = False
 
     async def answered(self) -> int:
@@ -80,7 +83,7 @@ class Worker:
         self._stored, self._compiled, self._given = modules, compiled, given
         self._wire = end
         self._imports = imports
-        self._memories = SharedMemories(self._share)
+        self._memories = SharedMemories(self._made)
         self._engines: dict[bool, tuple[Linker, Loaded]] = {}
         self._seats: dict[int, _Seat] = {}
         self._taken = Bell()
@@ -150,6 +153,7 @@ class Worker:
         module = await loaded.get(digest, self._stored / digest, self._compiled)
         with Guest(linker, module, seat, limits) as guest:
             seat.guest = guest
+            guest.found = partial(self._share, seat)
             guest.pause(seat.paused)
             self._wire.put(wire.numbers(b"L", seat.number))
             try:
@@ -196,11 +200,15 @@ class Worker:
 
         return call
 
-    def _share(self, memory: SharedMemory) -> None:
+    def _made(self, memory: SharedMemory) -> None:
         # It is made while its guest runs; no other guest does.
         running = [loaded.engine.current for _, loaded in self._engines.values()]
         (guest,) = (guest for guest in running if guest is not None)
-        self._wire.put(wire.numbers(b"M", guest.state.number), memory.descriptor)
+        guest.state.memories.append(memory)
+
+    def _share(self, seat: _Seat, address: int) -> None:
+        (memory,) = (memory for memory in seat.memories if memory.base == address)
+        self._wire.put(wire.numbers(b"M", seat.number), memory.descriptor)
 
     # What they use -------------------------------------------------------------------------------
 
