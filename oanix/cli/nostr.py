@@ -226,7 +226,7 @@ def _hex_key(text: str) -> str:
     try:
         return pubkey_of(text)
     except Invalid as error:
-        raise Failure(f"the tag p is a key: {error.reason}", code=os.EX_DATAERR) from None
+        raise Failure(f"the tag p: {error.reason}", code=os.EX_DATAERR) from None
 
 
 def _publish_one(

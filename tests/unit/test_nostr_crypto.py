@@ -83,6 +83,30 @@ def test_nip_44_what_is_wrong_is_refused() -> None:
                 own.pad(b"")
 
 
+def test_the_examples_that_the_bip_and_the_nip_begin_with_hold_everywhere() -> None:
+    # The files of all vectors are not on every machine.
+    signed = (
+        "6896bd60eeae296db48a229ff71dfe071bde413e6d43f917dc8dcf8c78de3341"
+        "8906d11ac976abccb20b091292bff4ea897efcb639ea871cfa95f6de339e4b0a"
+    )
+    key = "dff1d77f2a671c5f36183726db2341be58feae1da2deced843240f7b502ba659"
+    text = "243f6a8885a308d313198a2e03707344a4093822299f31d0082efa98ec4e6c89"
+    secret = bytes.fromhex("b7e151628aed2a6abf7158809cf4f3c762e7160f38b4da56a784d9045190cfef")
+    assert verify(key, text, signed)
+    assert not verify(key, text[::-1], signed)
+    assert sign(secret, bytes.fromhex(text), bytes(31) + b"\x01").hex() == signed
+    shared = "c41c775356fd92eadc63ff5a0dc1da211b268cbea22316767095b2871ea1412d"
+    payload = (
+        "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABee0G5VSK0/9YypIObAtDKf"
+        "YEAjD35uVkHyB0F4DwrcNaCXlCWZKaArsGrY6M9wnuTMxWfp1RTN9Xga8no+kF5Vsb"
+    )
+    one, other = (bytes(31) + bytes([number]) for number in (1, 2))
+    conversation = conversation_key(one, LocalSigner(other, now=lambda: 0).pubkey)
+    assert conversation.hex() == shared
+    assert own.encrypt("a", conversation, one) == payload
+    assert own.decrypt(payload, conversation) == "a"
+
+
 KEY = bytes(range(32))
 
 

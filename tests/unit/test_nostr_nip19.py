@@ -85,8 +85,11 @@ def test_others_read_what_we_write() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_public_key_is_refused(text: str) -> None:
-    with pytest.raises(Invalid):
+    with pytest.raises(Invalid) as caught:
         pubkey_of(text)
+    assert NSEC not in caught.value.reason
+    if not text.startswith(("npub1", "nprofile1")):
+        assert "write npub1…, nprofile1…, or 64 digits of hex" in caught.value.reason
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def pubkey_of(text: str) -> str:
         return text
     if text.startswith("nprofile1"):
         return decode_pointer(text).what
+    # It is not said again: it may be a secret one.
+    if not text.startswith("npub1"):
+        raise Invalid("this is no public key; write npub1…, nprofile1…, or 64 digits of hex")
     return decode(text, "npub")
 
 
@@ -66,6 +69,8 @@ def event_id_of(text: str) -> str:
         return text
     if text.startswith("nevent1"):
         return decode_pointer(text).what
+    if not text.startswith("note1"):
+        raise Invalid("this is no id of an event; write note1…, nevent1…, or 64 digits of hex")
     return decode(text, "note")
 
 
