@@ -123,6 +123,10 @@ async def test_a_relay_that_hangs_holds_up_no_answer_to_somebody(tmp_path: Path)
                 if one["relay"] != hung
             ]
         assert (said["relay"], said["ok"]) == (one.url, True)
+        # There is one event of an id, whoever gives it.
+        with trio.fail_after(4):
+            assert len(await it.json(f"/event/{said['id']}")) == 1
+            assert len(await it.json(f"/req/ids={said['id']}")) == 1
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,10 @@ class Nostr:
         if follow and self.follows_lists and len(self.choice):
             for url, wanted in (await self.homes(asked, access)).items():
                 questions.setdefault(url, wanted)
-        return await self.pool.gather(questions.items(), within or self.timeout_s)
+        # There is but one event of an id, whoever gives it.
+        ids = [one.ids for one in asked if one.ids and one == Filter(ids=one.ids)]
+        named = frozenset[str]().union(*ids) if len(ids) == len(asked) else frozenset[str]()
+        return await self.pool.gather(questions.items(), within or self.timeout_s, wanted=named)
 
     async def homes(
         self, filters: Sequence[Filter], access: Access

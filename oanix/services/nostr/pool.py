@@ -100,11 +100,13 @@ class Pool:
         return f"o{next(self._names)}"
 
     async def gather(
-        self, asked: Iterable[tuple[str, tuple[Filter, ...]]], within: float
-    ) -> list[Event]:
+        self, asked: Iterable[tuple[str, tuple[Filter, ...]]], within: float,
+        *, wanted: frozenset[str] = frozenset(),
+    ) -> list[Event]:  # fmt: skip
         """Ask relays for what they have stored: newest first, each event once.
 
-        Gives what came when all have answered or time is up. Raises OSError: ENOTCONN or why no
+        wanted: ids, where nothing else is asked for. Gives what came when all have answered, all
+        that is wanted is there, or time is up. Raises OSError: ENOTCONN or why no
         relay could be asked, ETIMEDOUT when none answered, EMSGSIZE.
         """
         gathering = _Gathering()
@@ -117,7 +119,7 @@ class Pool:
                 links.append(link)
                 link.ask(name, filters, gathering, live=False)
             with trio.move_on_after(within):
-                while gathering.waiting and gathering.error is None:
+                while gathering.goes_on(wanted):
                     await gathering.bell.wait()
         finally:
             for link in links:
@@ -147,6 +149,7 @@ class _Gathering(Asking):
             self.bell.ring()
             return
         self._events[event.id] = event
+        self.bell.ring()
 
     def stored(self, url: str, hint: str) -> None:
         self._answered += 1
@@ -163,6 +166,11 @@ class _Gathering(Asking):
     def _done(self, url: str) -> None:
         self.waiting.discard(url)
         self.bell.ring()
+
+    def goes_on(self, wanted: frozenset[str]) -> bool:
+        """Tell whether there is anything to wait for."""
+        complete = bool(wanted) and wanted <= self._events.keys()
+        return bool(self.waiting) and self.error is None and not complete
 
     def result(self, within: float) -> list[Event]:
         """Give what came. Raises OSError when nobody answered."""
