@@ -2,9 +2,10 @@
 
 import errno
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import trio
 
@@ -68,6 +69,8 @@ class Feed:
         self._files = files
         self._folder = folder
         self._events = events
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
 
     @classmethod
     @asynccontextmanager
@@ -87,11 +90,16 @@ class Feed:
         """Ask for this instead of what was asked before. Raises OSError."""
         await write_line(self._files, f"{self._folder}/filter", encode(filters))
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        """Give each line, decoded. Raises OSError; ENOTCONN when the subscription has ended."""
-        rest = b""
-        while piece := await self._events.read(CHUNK):
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield decode(line)
-        raise fault(errno.ENOTCONN, "the subscription has ended; its status tells why")
+    def __aiter__(self) -> Self:
+        # No generator: it would have to be closed wherever a reader is cancelled.
+        return self
+
+    async def __anext__(self) -> Any:
+        """Give the next line, decoded. Raises OSError; ENOTCONN when the subscription has ended."""
+        while not self._lines:
+            piece = await self._events.read(CHUNK)
+            if not piece:
+                raise fault(errno.ENOTCONN, "the subscription has ended; its status tells why")
+            *lines, self._rest = (self._rest + piece).split(b"\n")
+            self._lines.extend(lines)
+        return decode(self._lines.popleft())
