@@ -409,3 +409,22 @@ def test_two_vaults_of_one_value_have_nothing_in_common(tmp_path: Path) -> None:
         found.append(vault._rows.all()["github"].sealed)
     assert found[0][:12] != found[1][:12]
     assert found[0][12:] != found[1][12:]
+
+
+def test_all_values_that_are_known_are_masked_replaced_ones_that_were_used_too(
+    tmp_path: Path,
+) -> None:
+    vault = made(tmp_path)
+    vault.set("unbound", b"value-of-unbound")
+    vault.set("bound", VALUE, RULE)
+    text = f"value-of-unbound and {VALUE.decode()} and value-of-another"
+    assert vault.mask_all().text(text) == f"{'*' * 16} and {'*' * len(VALUE)} and value-of-another"
+    sent(vault)
+    vault.rotate("bound", b"value-of-another")
+    vault.remove("unbound")
+    shown = vault.mask_all().text(text)
+    assert shown == f"value-of-unbound and {'*' * len(VALUE)} and {'*' * 16}"
+    vault.lock()
+    assert VALUE.decode() not in vault.mask_all().text(text)
+    assert "value-of-another" in vault.mask_all().text(text)
+    vault.close()

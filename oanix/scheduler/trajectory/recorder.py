@@ -8,7 +8,7 @@ in records is bounded; what goes beyond is counted, and the last step tells how 
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from attrs import define, field
@@ -117,10 +117,11 @@ class Recorder:
 
     def _plain(self, source: str, message: str, extra: Mapping[str, Any]) -> None:
         self.flush()
+        mask = self._masking(message, extra)
         self._write({
             "timestamp": stamp(self._now()), "source": source,
-            "message": cut(self._mask(message), MESSAGE_MAX),
-            "extra": {"by": "runtime", **shown(extra, self._mask)},
+            "message": cut(mask(message), MESSAGE_MAX),
+            "extra": {"by": "runtime", **shown(extra, mask)},
         })  # fmt: skip
 
     def call(self, one: Made) -> None:
@@ -196,7 +197,7 @@ class Recorder:
         step["extra"] = {**step.get("extra", {}), "by": "job"}
         step["extra"].pop("seen", None)
         try:
-            step = masked(step, self._mask)
+            step = masked(step, self._masking(step))
             dump(step)
         except (RecursionError, ValueError):
             sentence = "a step is not nested as deep as this, and has no number beyond all bounds"
@@ -226,7 +227,8 @@ class Recorder:
             made |= step.own
         else:
             source = "user" if step.heard else "agent"
-            message = cut(self._mask("\n".join(step.lines)), MESSAGE_MAX)
+            message = "\n".join(step.lines)
+            message = cut(self._masking(message)(message), MESSAGE_MAX)
             made |= {"source": source, "message": message}
         extra: dict[str, Any] = made.pop("extra", {"by": "runtime"})
         if step.streams:
@@ -237,6 +239,7 @@ class Recorder:
         self._write(made)
 
     def _calls(self, calls: Calls, extra: dict[str, Any]) -> dict[str, Any]:
+        mask = self._masking(*([one.arguments, one.paths, one.outcome] for one in calls))
         listed, results = [], []
         took: dict[str, float] = {}
         failed: dict[str, str] = {}
@@ -247,10 +250,10 @@ class Recorder:
                 one.arguments = {**one.arguments, "paths": one.paths}
             listed.append({
                 "tool_call_id": name, "function_name": one.name,
-                "arguments": shown(one.arguments, self._mask),
+                "arguments": shown(one.arguments, mask),
             })  # fmt: skip
             result: dict[str, Any] = {
-                "source_call_id": name, "content": cut(self._mask(one.content()), CONTENT_MAX),
+                "source_call_id": name, "content": cut(mask(one.content()), CONTENT_MAX),
             }  # fmt: skip
             if one.run:
                 result["subagent_trajectory_ref"] = [{
@@ -264,6 +267,11 @@ class Recorder:
                 failed[name] = one.errno
         extra["seen"] = {"ms": took, "failed": failed}
         return {"tool_calls": listed, "observation": {"results": results}}
+
+    def _masking(self, *values: Any) -> Mask:
+        """Give what masks these. A secret is in few steps: all texts are looked through at once."""
+        whole = "\0".join(texts(values))
+        return self._mask if self._mask(whole) != whole else str
 
     def _write(self, step: dict[str, Any]) -> None:
         line = step_line(self._steps + 1, step)
@@ -299,6 +307,18 @@ class Recorder:
         if self.dropped:
             message += f"\n{self.dropped.total():,} more calls were counted, and not recorded"
         self.system(message, event=ENDED if last else "tried", **extra)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """List the texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from texts(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from texts(one)
 
 
 def masked(value: Any, mask: Mask) -> Any:
