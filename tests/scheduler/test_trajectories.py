@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from oanix.caller import Caller
+from oanix.lib.vault import Mask
 from tests.scheduler.acting import (
     CREAT,
     DIRECTORY,
@@ -24,6 +25,7 @@ from tests.scheduler.acting import (
 )
 from tests.scheduler.atif import valid
 from tests.scheduler.jobs_help import Jobs, jobs
+from tests.service.http_help import http
 
 
 @pytest.fixture
@@ -186,6 +188,45 @@ async def test_input_that_is_read_is_said_by_the_user(here: Jobs, tmp_path: Path
     assert told[2:4] == [("user", "first"), ("agent", "first")]
     given = await acted(here, tmp_path, acts, stdin="all of it\n")
     assert given["steps"][1]["message"] == "acts.wasm\nstandard input: all of it\n"
+
+
+async def test_requests_of_a_job_are_told_with_what_was_answered(
+    here: Jobs, tmp_path: Path
+) -> None:
+    async with http() as web:
+        here.namespace.mount(web.service, "/cap/http")
+        call = json.dumps({"url": web.url("/status/404?key=secret"), "body": "sent-body"}) + "\n"
+        acts = Acts().open(f"cap/http{web.tree('/bytes/3000')}").read(2_000).read(2_000).close()
+        acts.open("cap/http/call", 0, READ | WRITE).write(call).read().close()
+        acts.open(f"cap/http{web.tree('/status/410')}").open("cap/http/get/http/10.0.0.1/%2Fx")
+        found = await acted(here, tmp_path, acts, grant=["/cap/http"])
+        told = calls(found)
+        assert told[0] == (
+            "http_request", {"method": "GET", "url": web.url("/bytes/3000")},
+            "200 Fine, 3,000 bytes",
+        )  # fmt: skip
+        assert told[1][1] == {"method": "POST", "url": web.url("/status/404") + "?key=***"}
+        assert told[1][2].startswith("404 ")
+        assert told[2][2].startswith("ENOENT: ")
+        assert "answered 410" in told[2][2]
+        assert told[3][2].startswith("EACCES: ")
+        assert "secret" not in json.dumps(found)
+        assert "sent-body" not in json.dumps(found)
+        here.namespace.unmount("/cap/http")
+
+
+async def test_secrets_that_are_known_are_masked_wherever_a_job_puts_them(tmp_path: Path) -> None:
+    secret = "correct-horse-battery"
+    async with jobs(tmp_path, mask=lambda: Mask([secret.encode()]).text) as here:
+        acts = Acts().say(f"it is {secret}\n").open(f"workspace/{secret}", CREAT, WRITE).close()
+        acts.open(f"workspace/no-{secret}").open("task/steps", 0, WRITE)
+        acts.write(json.dumps({"message": secret, "extra": {"a": [secret]}}) + "\n").close()
+        acts.open("task/result.json", 0, WRITE).write(json.dumps(secret)).close()
+        found = await acted(here, tmp_path, acts, args=[secret], input=secret, name=secret)
+        assert found["steps"][1]["message"].count("*" * len(secret)) == 3
+        raw = (tmp_path / "logs" / "runs" / "1" / "trajectory.jsonl").read_text()
+        assert secret not in raw
+        assert raw.count("*" * len(secret)) >= 8
 
 
 async def test_a_job_that_a_job_orders_is_referred_to(here: Jobs, tmp_path: Path) -> None:

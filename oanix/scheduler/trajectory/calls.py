@@ -19,7 +19,11 @@ Key = tuple[str, str, str]
 
 @define(eq=False)
 class Made:
-    """One call, or several alike. read, written: bytes; errno by name, empty when it was done."""
+    """One call, or several alike.
+
+    read, written: bytes; errno by name, empty when it was done. key: what tells it from others of
+    its name and errno, where that is less than all of its arguments.
+    """
 
     name: str
     arguments: dict[str, Any]
@@ -30,6 +34,7 @@ class Made:
     written: int = 0
     run: int = 0
     times: int = 1
+    key: str = ""
     paths: list[str] = field(factory=list)
 
     def content(self) -> str:
@@ -57,9 +62,13 @@ class Calls:
     def __iter__(self) -> Iterator[Made]:
         return iter(self._made.values())
 
+    def find(self, name: str, key: str, errno: str) -> Made | None:
+        """Find the call that one with this key is like."""
+        return self._made.get((name, key, errno))
+
     def add(self, one: Made) -> bool:
         """Take a call; tells whether it is like none before it."""
-        key = one.name, repr(one.arguments), one.errno
+        key = one.name, one.key or repr(one.arguments), one.errno
         same = self._made.get(key)
         if same is None:
             self._made[key] = one

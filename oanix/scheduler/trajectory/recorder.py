@@ -97,6 +97,7 @@ class Recorder:
         self.full = False
         """Whether calls are counted only."""
         self.dropped: Counter[str] = Counter()
+        self._counted = Made("", {})
         self._lost = 0
         self._begun = begun
 
@@ -123,6 +124,19 @@ class Recorder:
             "message": cut(mask(message), MESSAGE_MAX),
             "extra": {"by": "runtime", **shown(extra, mask)},
         })  # fmt: skip
+
+    def again(self, name: str, key: str, errno: str = "") -> Made | None:
+        """Count one more call like one of this step; gives it, or None where there is none.
+
+        Once calls are only counted, what it gives is nothing's. This is what a loop costs.
+        """
+        if self.full:
+            self.dropped[name] += 1
+            return self._counted
+        same = self._open.calls.find(name, key, errno)
+        if same is not None:
+            same.times += 1
+        return same
 
     def call(self, one: Made) -> None:
         """Take a call that the agent made."""

@@ -19,7 +19,7 @@ from oanix.errors import Denied, errno_of
 from oanix.opened import OpenFile
 from oanix.operation import Deed, Kind, Subject
 from oanix.recipe import Bind, Mount, Seal, Unmount, format_recipe
-from oanix.scheduler.trajectory.calls import Made
+from oanix.scheduler.trajectory.calls import PATHS_MAX, Made
 from oanix.stat import Changed
 
 if TYPE_CHECKING:
@@ -97,10 +97,18 @@ class Seen:
             return
         number, outcome = told(error)
         if isinstance(error, FileNotFoundError) and where:
-            self.recorder.call(Made("look_for", {}, "not found", number, paths=[where]))
+            self._missing(where, number)
             return
         arguments = {"path" if where.startswith("/") else "on": where} if where else {}
         self.recorder.call(Made(_CALLED.get(verb, verb), arguments, outcome, number))
+
+    def _missing(self, path: str, number: str) -> None:
+        same = self.recorder.again("look_for", "missing", number)
+        if same is None:
+            made = Made("look_for", {}, "not found", number, key="missing", paths=[path])
+            self.recorder.call(made)
+        elif len(same.paths) < PATHS_MAX and path not in same.paths:
+            same.paths.append(path)
 
 
 def told(error: BaseException) -> tuple[str, str]:
@@ -250,9 +258,7 @@ class Closed(Watching):
         self._seen.created.discard(id(file))
         if file.handle.told and error is None:
             return
-        said: dict[str, Any] = {"path": path_of(file.channel)}
-        if created:
-            said["new"] = True
+        path = path_of(file.channel)
         name = "read_file"
         if file.flags & os.O_ACCMODE:
             name = "append_file" if file.flags & os.O_APPEND else "write_file"
@@ -264,9 +270,17 @@ class Closed(Watching):
             outcome = f"{file.errors:,} reads or writes failed"
         if error is not None:
             number, outcome = told(error)
-        self._seen.recorder.call(Made(
-            name, said, outcome, number, perf_counter() - file.since, file.bytes_read,
-            file.bytes_written,
+        recorder, seconds = self._seen.recorder, perf_counter() - file.since
+        key = f"{path} new" if created else path
+        same = recorder.again(name, key, number)
+        if same is not None:
+            same.read += file.bytes_read
+            same.written += file.bytes_written
+            same.seconds += seconds
+            return
+        said: dict[str, Any] = {"path": path, "new": True} if created else {"path": path}
+        recorder.call(Made(
+            name, said, outcome, number, seconds, file.bytes_read, file.bytes_written, key=key
         ))  # fmt: skip
 
 
@@ -280,13 +294,20 @@ class Listed(Watching):
         error: BaseException | None, started: float,
     ) -> None:  # fmt: skip
         assert isinstance(subject, Channel)
+        path = path_of(subject)
+        if error is None:
+            same = self._seen.recorder.again("list_directory", path)
+            if same is not None:
+                same.seconds += perf_counter() - started
+                return
         outcome = ""
         if isinstance(result, list):
             more = ", …" if len(result) > NAMES_MAX else ""
             names = ", ".join(map(str, result[:NAMES_MAX])) + more
             outcome = f"{len(result):,} names: {names}" if result else "empty"
-        said = {"path": path_of(subject)}
-        self._seen.call("list_directory", said, outcome, error, perf_counter() - started)
+        self._seen.call(
+            "list_directory", {"path": path}, outcome, error, perf_counter() - started, key=path
+        )
 
 
 class Bound(Watching):
