@@ -131,7 +131,7 @@ def the_storage_has_figures(door: Door) -> None:
     assert blocks >= free > 0
 
 
-@case()
+@case(Capability.STATVFS)
 def a_file_that_holds_something_takes_blocks(door: Door) -> None:
     put(door, "f", b"x" * 100_000)
     fd = door.open("f", os.O_RDWR)

@@ -27,7 +27,7 @@ def what_is_written_is_read(door: Door) -> None:
         assert door.stat("f").st_size == size
 
 
-@case()
+@case(Capability.CHMOD)
 def a_file_is_created_with_its_mode(door: Door) -> None:
     put(door, "f", mode=0o600)
     assert modes.S_IMODE(door.stat("f").st_mode) == 0o600
@@ -101,7 +101,7 @@ def a_descriptor_does_only_what_it_was_opened_for(door: Door) -> None:
     writes = door.open("f", os.O_WRONLY)
     refuses(errno.EBADF, door.write, reads, b"x")
     refuses(errno.EBADF, door.read, writes, 1)
-    refuses(errno.EINVAL, door.ftruncate, reads, 0)
+    refuses((errno.EINVAL, errno.EBADF), door.ftruncate, reads, 0)
     door.close(reads)
     refuses(errno.EBADF, door.read, reads, 1)
     refuses(errno.EBADF, door.close, reads)

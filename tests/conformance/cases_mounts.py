@@ -20,11 +20,17 @@ def a_read_only_mount_shows_and_refuses(door: Door) -> None:
     refuses(errno.EROFS, door.rename, "/ro/shown", "/ro/new")
     refuses(errno.EROFS, door.symlink, "x", "/ro/new")
     refuses(errno.EROFS, door.link, "/ro/shown", "/ro/new")
-    refuses(errno.EROFS, door.chmod, "/ro/shown", 0o600)
     refuses(errno.EROFS, door.utime, "/ro/shown", 0, 0)
     refuses(errno.EROFS, door.truncate, "/ro/shown", 0)
-    refuses(errno.EROFS, door.setxattr, "/ro/shown", "user.a", b"")
     assert get(door, "/rw/shown") == b"content"
+
+
+@case(NAMESPACE, Capability.CHMOD, Capability.XATTRS)
+def attributes_follow_the_rights_of_the_mount(door: Door) -> None:
+    put(door, "/rw/marked", b"content")
+    refuses(errno.EROFS, door.chmod, "/ro/marked", 0o600)
+    refuses(errno.EROFS, door.setxattr, "/ro/marked", "user.a", b"")
+    refuses(errno.EPERM, door.chmod, "/append/marked", 0o600)
 
 
 @case(NAMESPACE)
@@ -44,7 +50,6 @@ def an_append_only_mount_grows_and_keeps(door: Door) -> None:
         refuses(errno.EPERM, door.open, "/append/log", flags)
     refuses(errno.EPERM, door.unlink, "/append/log")
     refuses(errno.EPERM, door.rename, "/append/log", "/append/other")
-    refuses(errno.EPERM, door.chmod, "/append/log", 0o600)
     refuses(errno.EPERM, door.truncate, "/append/log", 0)
     refuses(errno.ENOENT, door.unlink, "/append/none")
     fd = door.open("/append/log", os.O_WRONLY | os.O_APPEND)

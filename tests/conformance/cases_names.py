@@ -98,12 +98,16 @@ def parents_of_the_top_do_not_leave_it(door: Door) -> None:
     assert modes.S_ISDIR(door.stat("/..").st_mode)
 
 
+@case(Capability.DIRECTORIES, Capability.CHMOD)
+def a_directory_is_made_with_its_mode(door: Door) -> None:
+    door.mkdir("d", 0o750)
+    assert modes.S_IMODE(door.stat("d").st_mode) == 0o750
+
+
 @case(Capability.DIRECTORIES)
 def a_directory_is_made_empty(door: Door) -> None:
-    door.mkdir("d", 0o750)
-    found = door.stat("d")
-    assert modes.S_ISDIR(found.st_mode)
-    assert modes.S_IMODE(found.st_mode) == 0o750
+    door.mkdir("d")
+    assert modes.S_ISDIR(door.stat("d").st_mode)
     assert door.listdir("d") == []
     door.mkdir("slash/")
     assert sorted(door.listdir("")) == ["d", "slash"]

@@ -28,6 +28,7 @@ from tests.conformance.suite import (
     run,
     table,
 )
+from tests.conformance.wasi_door import wasi_door
 
 MODULES = (cases_attributes, cases_files, cases_mounts, cases_names)
 
@@ -38,12 +39,19 @@ SERVICES: dict[str, Callable[[Path], Service]] = {
 
 
 @asynccontextmanager
-async def kernel_door(service: Service) -> AsyncIterator[Door]:
+async def served(service: Service) -> AsyncIterator[Namespace]:
     """Serve a service as a whole namespace, with the mounts that the cases expect."""
     async with service.running():
         namespace = Namespace()
         namespace.mount(service, "/")
         arrange(namespace)
+        yield namespace
+
+
+@asynccontextmanager
+async def kernel_door(service: Service) -> AsyncIterator[Door]:
+    """Serve a service through the kernel alone."""
+    async with served(service) as namespace:
         yield KernelDoor(namespace)
 
 
@@ -69,6 +77,35 @@ async def test_a_service_keeps_the_promise_through_the_kernel(
 ) -> None:
     async with kernel_door(SERVICES[service](tmp_path)) as door:
         await trio.to_thread.run_sync(run, one, door)
+
+
+WASI = frozenset(Capability) - {
+    Capability.XATTRS, Capability.CHMOD, Capability.CHOWN, Capability.RENAME_FLAGS,
+    Capability.STATVFS,
+}  # fmt: skip
+"""What the interface has: WASI preview 1 knows no modes, owners, extended attributes, flags of a
+rename, and figures of a storage."""
+
+WASI_DIFFERENCES = {
+    "parents_of_the_top_do_not_leave_it":
+        "WASI preview 1: a path that leads out of the directory it begins at is ENOTCAPABLE",
+    "a_symbolic_link_keeps_what_was_written":
+        "WASI preview 1: the target of a link that is made does not begin with /",
+}  # fmt: skip
+"""Where this door must end otherwise, and the standard that forces it."""
+
+
+@pytest.mark.parametrize("one", cases(WASI))
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_keeps_the_promise_through_wasi(
+    service: str, one: Case, tmp_path: Path
+) -> None:
+    async with served(SERVICES[service](tmp_path)) as namespace, wasi_door(namespace) as door:
+        if one.name in WASI_DIFFERENCES:
+            with pytest.raises((AssertionError, OSError)):
+                await trio.to_thread.run_sync(run, one, door)
+        else:
+            await trio.to_thread.run_sync(run, one, door)
 
 
 def test_every_function_of_the_modules_of_cases_is_in_the_table() -> None:

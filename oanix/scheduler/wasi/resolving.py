@@ -23,7 +23,7 @@ STEPS_MAX: Final = 4_096
 class Way:
     """Where a path leads: the directory of its last name, that name, and what is there.
 
-    name is empty for a path that has none of its own (`.`, `a/..`); slash: whether it must be a
+    name is empty for a path that has none of its own (`.`, `a/.`, `a/..`); slash: whether it must be a
     directory, as the path ends with `/`.
     """
 
@@ -55,7 +55,8 @@ def resolve(caller: Caller, base: Channel, path: str, *, follow: bool) -> Way:
     todo = paths.split(path)[::-1]
     if path.startswith("/"):
         raise NotCapable(f"{path} is absolute: paths begin at a directory that was given")
-    slash = path.endswith(("/", "/."))
+    dot = path == "." or path.endswith("/.")
+    slash = dot or path.endswith("/")
     stack = [base]
     links = steps = 0
     while todo:
@@ -72,7 +73,7 @@ def resolve(caller: Caller, base: Channel, path: str, *, follow: bool) -> Way:
         try:
             found = here.walk(caller, name)
         except FileNotFoundError:
-            if todo:
+            if todo or dot:
                 raise Missing(below(here, name)) from None
             return Way(here, name, None, slash)
         if found.is_symlink and (todo or follow or slash):
@@ -89,7 +90,7 @@ def resolve(caller: Caller, base: Channel, path: str, *, follow: bool) -> Way:
             continue
         if not found.is_directory and (todo or slash):
             raise fault(errno.ENOTDIR, f"{found.path} is no directory", path)
-        if not todo:
+        if not (todo or dot):
             return Way(here, name, found, slash)
         stack.append(found)
     return Way(stack[-1], "", stack[-1], slash)
