@@ -19,12 +19,14 @@ class Bell:
 
     def ring(self) -> None:
         """Wake every task and call every listener, once each."""
-        tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            trio.lowlevel.reschedule(task)
-        listeners, self._listeners = self._listeners, {}
-        for call in listeners.values():
-            call()
+        if self._tasks:
+            tasks, self._tasks = self._tasks, set()
+            for task in tasks:
+                trio.lowlevel.reschedule(task)
+        if self._listeners:
+            listeners, self._listeners = self._listeners, {}
+            for call in listeners.values():
+                call()
 
     async def wait(self) -> None:
         """Wait for the next ring. A cancelled wait leaves nothing behind."""

@@ -12,7 +12,6 @@ from functools import cached_property
 from oanix.lib.nostr.codec import Invalid, Struct, convert, decode_as, decoder_of, encode
 
 HEX32 = re.compile(r"[0-9a-f]{64}")
-HEX64 = re.compile(r"[0-9a-f]{128}")
 
 LETTERS = frozenset(string.ascii_letters)
 """Names of tags that filters look at."""
@@ -57,6 +56,11 @@ class Event(Struct, frozen=True, kw_only=True, dict=True):
     def parse(cls, data: bytes | str) -> "Event":
         """Read the JSON of an event. Raises Invalid."""
         return _formed(decode_as(data, _decoder))
+
+    @classmethod
+    def said(cls, message: str) -> "Event":
+        """Read the event of a message, a JSON list of a text and the event. Raises Invalid."""
+        return _formed(decode_as(message, _message_decoder)[1])
 
     @classmethod
     def of(cls, decoded: object) -> "Event":
@@ -151,19 +155,28 @@ def is_replaceable(kind: int) -> bool:
 
 
 _decoder = decoder_of(Event)
+_message_decoder = decoder_of(tuple[str, Event])
 
 
 def _formed(event: Event) -> Event:
-    if not HEX32.fullmatch(event.id):
+    if not _is_hex(event.id, 64):
         raise Invalid("the id is not 64 digits of lower-case hex")
-    if not HEX32.fullmatch(event.pubkey):
+    if not _is_hex(event.pubkey, 64):
         raise Invalid("the pubkey is not 64 digits of lower-case hex")
-    if not HEX64.fullmatch(event.sig):
+    if not _is_hex(event.sig, 128):
         raise Invalid("the sig is not 128 digits of lower-case hex")
     if not 0 <= event.kind <= KIND_MAX:
         raise Invalid(f"the kind is not a number from 0 to {KIND_MAX}")
     if not 0 <= event.created_at <= TIME_MAX:
         raise Invalid("created_at is no time in seconds since the epoch")
-    if any(not tag for tag in event.tags):
+    if () in event.tags:
         raise Invalid("a tag is empty")
     return event
+
+
+def _is_hex(text: str, size: int) -> bool:
+    # A third of the time of a regular expression. Blanks between digits would make it shorter.
+    try:
+        return len(text) == size == 2 * len(bytes.fromhex(text)) and text == text.lower()
+    except ValueError:
+        return False

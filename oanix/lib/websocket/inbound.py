@@ -123,12 +123,12 @@ class Inbound:
 
     def _read(self, first: int, start: int, end: int) -> Message:
         raw = self._raw
-        payload = bytes(raw[start:end])
+        payload: bytes | bytearray = raw[start:end]
         if self._masked:
             payload = xored(payload, raw[start - 4 : start])
         self._at = end
         if first == BINARY:
-            return payload
+            return bytes(payload)
         try:
             return payload.decode()
         except UnicodeDecodeError as error:

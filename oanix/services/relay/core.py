@@ -188,6 +188,8 @@ class Core:
         await self._intake.put(Submitted(event, done))
 
     def _too_often(self, what: str, peer: Peer, event: Event | None = None) -> Outcome | None:
+        if not self.policy.limits:
+            return None
         buckets = tuple(self.policy.buckets(what, peer, event))
         if not buckets or not (wait := self._buckets.take(buckets, patience_s=0.0)):
             return None

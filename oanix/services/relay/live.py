@@ -69,6 +69,8 @@ class Live:
 
     def tell(self, event: Event, raw: bytes) -> int:
         """Deliver an event to all who want it, each once; gives to how many."""
+        if not self._kept:
+            return 0
         asked: set[Subscription] = set()
         for key in _of_event(event):
             asked.update(self._kept.get(key, ()))

@@ -18,6 +18,9 @@ SUBSCRIPTION_MAX: Final = 64
 SHOWN_MAX: Final = 64
 """Characters of a client's words that are said back to it."""
 
+_EVENT: Final = '["EVENT",'
+"""How nearly every message begins; others may have blanks."""
+
 _HEX: Final = re.compile("(?:[0-9a-fA-F]{2})+")
 
 
@@ -148,6 +151,8 @@ def parse(text: str | bytes, *, max_filters: int) -> Said:
     """Read a message of a client. Raises Refusal."""
     if not isinstance(text, str):
         raise Refusal(notice("invalid: a message is text, this was binary"))
+    if text.startswith(_EVENT) and (quick := _said(text)) is not None:
+        return quick
     try:
         said = decode(text)
     except Invalid as error:
@@ -168,6 +173,13 @@ def parse(text: str | bytes, *, max_filters: int) -> Said:
     if kind.startswith("NEG-") and (negotiation := _negotiation(said)):
         return negotiation
     raise Refusal(notice(f"unsupported: {kind[:SHOWN_MAX]!r} is no message that this relay knows"))
+
+
+def _said(text: str) -> Say | None:
+    try:
+        return Say(Event.said(text))
+    except Invalid:
+        return None  # what is wrong with it is told to whom it concerns
 
 
 def _negotiation(said: list[object]) -> Said | None:

@@ -1,6 +1,7 @@
 """Rules: what a relay takes from whom, as far as the event and its bearer tell it."""
 
 import errno
+from itertools import chain
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -21,6 +22,8 @@ SEARCHED: Final = frozenset(
 )  # fmt: skip
 """Kinds whose content people read, and look for (NIP-50)."""
 
+EXPIRATION: Final = "expiration"
+PROTECTED: Final = "-"
 REPOSTS: Final = frozenset((6, 16))
 DELETION: Final = 5
 GIFT_WRAP: Final = 1_059
@@ -77,15 +80,18 @@ def refused(event: Event, peer: Peer, limits: RelayLimits, now: int) -> Outcome 
         return Outcome(False, "invalid: an AUTH is for one connection, and is not published")
     if event.created_at > now + limits.future_s:
         return Outcome(False, f"invalid: created_at is over {limits.future_s} s in the future")
-    if event.expiration is not None and event.expiration <= now:
+    names = {tag[0] for tag in event.tags}
+    if EXPIRATION in names and (until := event.expiration) is not None and until <= now:
         return Outcome(False, "invalid: the event has expired")
     if len(event.content) > limits.content:
         return Outcome(False, f"invalid: the content has more than {limits.content} characters")
     if len(event.tags) > limits.tags:
         return Outcome(False, f"invalid: more than {limits.tags} tags")
-    if sum(len(part) for tag in event.tags for part in tag) > limits.tag_bytes:
+    if sum(map(len, chain.from_iterable(event.tags))) > limits.tag_bytes:
         return Outcome(False, f"invalid: the tags have more than {limits.tag_bytes} characters")
-    return _protected(event, peer)
+    if PROTECTED in names or event.kind in REPOSTS:
+        return _protected(event, peer)
+    return None
 
 
 def too_easy(event: Event, least: int) -> str:
