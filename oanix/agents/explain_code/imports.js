@@ -1,0 +1,113 @@
+// Imports: what a file names of others, and which file of the tree that is.
+
+import { uncommented } from './source.js';
+
+// Each reader gives [what is named, how], and `resolve` below finds what it is.
+const READERS = {
+  Python: python, JavaScript: script, TypeScript: script, Vue: script, Svelte: script, Go: golang, Rust: rust,
+  C: included, 'C++': included, 'Objective-C': included, CUDA: included, Java: java, Kotlin: java,
+  Ruby: ruby, HTML: page, CSS: style, Shell: shell,
+};
+
+export function imports(text, language) {
+  return READERS[language]?.(text, language) ?? [];
+}
+
+function python(text) {
+  const found = [];
+  const plain = text.replace(/"""[\s\S]*?"""|'''[\s\S]*?'''/g, '""').replace(/#[^\n]*/g, '');
+  for (const [, names] of plain.matchAll(/^[ \t]*import[ \t]+([^\n;]+)/gm)) {
+    for (const name of names.split(',')) {
+      const module = name.trim().split(/\s/, 1)[0];
+      if (/^[\w.]+$/.test(module)) found.push({ name: module, names: [] });
+    }
+  }
+  for (const [, module, list] of plain.matchAll(/^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;]+)/gm)) {
+    const names = list.replace(/[()\\]/g, ' ').split(',').map((one) => one.trim().split(/\s/, 1)[0]).filter(Boolean);
+    found.push({ name: module, names });
+  }
+  return found;
+}
+
+function script(text, language) {
+  const found = [];
+  const plain = uncommented(text, language);
+  const pattern = /(?:^|[;\s}])(?:import|export)\s*(?:type\s)?(?:[\w$*{}\s,]*?\sfrom\s*|(?<=import)\s*)(["'])([^"'\n]+)\1|(?<![\w$.])(?:require|import)\s*\(\s*(["'`])([^"'`\n$]+)\3\s*[),]/g;
+  for (const [, , from, , called] of plain.matchAll(pattern)) {
+    found.push({ name: from ?? called });
+  }
+  return found;
+}
+
+function golang(text, language) {
+  const found = [];
+  const plain = uncommented(text, language);
+  for (const [, block, one] of plain.matchAll(/^import\s+(?:\(([^)]*)\)|(?:[\w.]+\s+)?"([^"]+)")/gm)) {
+    if (one) found.push({ name: one });
+    for (const [, name] of (block ?? '').matchAll(/"([^"]+)"/g)) found.push({ name });
+  }
+  return found;
+}
+
+function rust(text, language) {
+  const found = [];
+  const plain = uncommented(text, language);
+  for (const [, name] of plain.matchAll(/^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;/gm)) {
+    found.push({ name, how: 'mod' });
+  }
+  for (const [, tree] of plain.matchAll(/^\s*(?:pub(?:\([^)]*\))?\s+)?use\s+(?:::)?([\w:]+(?:\s*(?:::)?\s*\{[^;]*\}|::\*|\s+as\s+\w+)?|\{[^;]*\})\s*;/gm)) {
+    for (const name of new Set(branches(tree))) found.push({ name, how: 'use' });
+  }
+  return found;
+}
+
+// `a::{b, c::{self, d}}` names a::b, a::c and a::c::d.
+function branches(tree) {
+  const open = tree.indexOf('{');
+  if (open < 0) return [tree.replace(/\s+as\s.*$/s, '').replace(/(?:::\*|::self)$/, '').replace(/\s/g, '')].filter(Boolean);
+  const head = tree.slice(0, open).replace(/\s/g, '');
+  const found = [];
+  let depth = 0;
+  let from = open + 1;
+  for (let at = open + 1; at < tree.length; at++) {
+    if (tree[at] === '{') depth++;
+    const closes = tree[at] === '}';
+    if ((closes && depth === 0) || (tree[at] === ',' && depth === 0)) {
+      const one = tree.slice(from, at).trim();
+      if (one) found.push(...branches(one).map((rest) => (rest === 'self' ? head.replace(/::$/, '') : head + rest)));
+      from = at + 1;
+      if (closes) break;
+    } else if (closes) depth--;
+  }
+  return found;
+}
+
+function included(text, language) {
+  const plain = uncommented(text, language);
+  return [...plain.matchAll(/^[ \t]*#[ \t]*(?:include|import)[ \t]*(?:"([^"\n]+)"|<([^>\n]+)>)/gm)]
+    .map(([, quoted, angled]) => ({ name: quoted ?? angled, how: quoted ? 'quoted' : 'angled' }));
+}
+
+function java(text, language) {
+  const plain = uncommented(text, language);
+  return [...plain.matchAll(/^\s*import\s+(?:static\s+)?([\w.]+)/gm)].map(([, name]) => ({ name }));
+}
+
+function ruby(text) {
+  return [...text.matchAll(/^\s*require(_relative)?[ (]+["']([^"']+)["']/gm)]
+    .filter(([, , name]) => !name.includes('#{') && !name.startsWith('.')).map(([, relative, name]) => ({ name, how: relative ? 'relative' : 'gem' }));
+}
+
+function page(text) {
+  return [...text.replace(/<!--[\s\S]*?-->/g, '').matchAll(/<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)\s*=\s*["']([^"'#?]+)/gi)]
+    .filter(([, name]) => !/^(?:[a-z][\w+.-]*:|\/\/)/i.test(name)).map(([, name]) => ({ name, how: 'page' }));
+}
+
+function style(text) {
+  return [...text.replace(/\/\*[\s\S]*?\*\//g, '').matchAll(/@import\s+(?:url\()?["']([^"'?#]+)/g)]
+    .filter(([, name]) => !/^(?:[a-z][\w+.-]*:|\/\/)/i.test(name)).map(([, name]) => ({ name, how: 'page' }));
+}
+
+function shell(text) {
+  return [...text.matchAll(/^\s*(?:\.|source)\s+["']?(?:\$\{?\w+\}?\/)?([\w./-]+)["']?/gm)].map(([, name]) => ({ name, how: 'page' }));
+}
