@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any
 import click
 import trio
 
-from oanix.cli.agent_kinds import info, install, list_kinds, pin, remove
+from oanix.cli.agent_hidden import tell_world
+from oanix.cli.agent_kinds import (
+    Runnable,
+    asks_for_help,
+    info,
+    install,
+    list_kinds,
+    order_of,
+    pin,
+    remove,
+)
 from oanix.cli.agent_tree import Here, Place, Tree, place
 from oanix.cli.agent_watch import lines_of, ps, takes_at, takes_directory, top
 from oanix.cli.complete import run_numbers
 from oanix.cli.failures import Failed, Failure, sentence, single
 from oanix.cli.output import Out, complain
 from oanix.env import cache_folder
+from oanix.lib.agents import Installed
 from oanix.recipe import RecipeError
 from oanix.scheduler.interpreters import INTERPRETERS, chosen
 
@@ -30,6 +41,7 @@ EPILOG = """\b
 Examples:
   oanix agent run hello.wasm                      its world is this directory, and no network
   oanix agent run script.js one two
+  oanix agent run explain_code                    a kind that is installed
   oanix agent run --grant /cap/http fetch.wasm https://example.com/
   oanix agent run --dir data::/data sort.wasm /data/in.txt
   oanix agent ps
@@ -40,6 +52,8 @@ Examples:
 RUN_EPILOG = """\b
 Examples:
   oanix agent run hello.wasm one two
+  oanix agent run scaffold --help
+  oanix agent run scaffold landing site --title Tea
   oanix agent run --interpreter quickjs script one two
   echo text | oanix agent run --limit cpu=1 --limit memory=64M count.wasm
   oanix agent run --grant /cap/http --grant /cap/nostr bot.wasm
@@ -85,15 +99,22 @@ def agent() -> None:
 @click.option("--name", metavar="TEXT", help="Call the job so.")
 @click.option("--detach", is_flag=True, help="Print its number, and do not wait for its end.")
 @click.option("--json", "as_json", is_flag=True, help="Print how it ended as JSON, at the end.")
-@click.argument("module", type=click.Path(exists=True, dir_okay=False))
+@click.argument("module", metavar="MODULE|KIND", type=Runnable())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def run(module: str, args: tuple[str, ...], **given: Any) -> None:
+def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
     """Run MODULE with ARGS. It ends with the module's code; 124 when its time was up.
 
-    MODULE is a WebAssembly module, or a script whose suffix or #! line says what runs it.
+    MODULE is a WebAssembly module, or a script whose suffix or #! line says what runs it; a name
+    that is no file is that of a kind (`oanix agent list`), and KIND --help shows what it takes.
     """
     env = dict(_pair(one, "--env", "NAME=VALUE") for one in given["env"])
     limits: dict[str, object] = dict(_pair(one, "--limit", "NAME=VALUE") for one in given["limit"])
+    if isinstance(module, Installed):
+        if not asks_for_help(module, args):
+            spec = order_of(module, args, given)
+            with _told():
+                trio.run(_ordered, None, {**spec, "env": env, "limits": limits}, given)
+        return
     data, file = Path(module).read_bytes(), os.path.basename(module)
     name, said = given["name"] or file, given["interpreter"]
     if given["folders"] or given["bare"]:
@@ -106,13 +127,12 @@ def run(module: str, args: tuple[str, ...], **given: Any) -> None:
         with _told():
             _bare(ordered, given["folders"], limits, given["as_json"])
         return
-    spec: dict[str, object] = {"args": list(args), "env": env, "limits": limits, "name": name}
-    world = given["world"].read() if given["world"] else None
+    spec = {"args": list(args), "env": env, "limits": limits, "name": name}
     with _told():
         found = chosen(data, file, said)
         if found is not None:
             spec["interpreter"] = found.name
-        trio.run(_ordered, data, spec, world, given)
+        trio.run(_ordered, data, spec, given)
 
 
 @contextmanager
@@ -178,18 +198,17 @@ def _end(code: int | None, reason: str) -> None:
 # As a job ----------------------------------------------------------------------------------------
 
 
-async def _ordered(
-    data: bytes, spec: dict[str, object], world: str | None, given: dict[str, Any]
-) -> None:
+async def _ordered(data: bytes | None, spec: dict[str, object], given: dict[str, Any]) -> None:
     async with place(given["at"], given["directory"]) as there:
         if given["detach"] and isinstance(there.tree, Here):
             raise Failure(
                 "nothing serves this directory, so that the job would end with this command",
                 "mount it first: oanix mount --daemon MOUNTPOINT",
             )
-        spec["module"] = f"sha256:{_kept(there, data)}"
-        if world is not None:
-            spec["namespace"] = world
+        if data is not None:
+            spec["module"] = f"sha256:{_kept(there, data)}"
+        if given["world"]:
+            spec["namespace"] = given["world"].read()
         elif given["grant"]:
             spec["grant"] = list(given["grant"])
         number = (await there.tree.read("/jobs/new")).strip()
@@ -197,6 +216,7 @@ async def _ordered(
             spec["stdin"] = ""
         await there.tree.write(f"/jobs/{number}/spec", json.dumps(spec) + "\n")
         await there.tree.write(f"/jobs/{number}/ctl", "start\n")
+        await tell_world(there.tree, number)
         if given["detach"]:
             Out().write(f"{number}\n".encode())
             return

@@ -4,9 +4,10 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,9 +17,12 @@ from oanix.cli.failures import Failure, sentence
 from oanix.cli.output import Out, escape
 from oanix.env import state_folder
 from oanix.env.state import make_state
-from oanix.lib.agents import Installed, KindStore, usage
+from oanix.lib.agents import Installed, KindStore, read_input, usage
 from oanix.lib.agents.source import hashes_of, read_kind
 from oanix.lib.agents.store import MANIFEST
+
+WRONG_USAGE: Final = 2
+"""As click ends a command whose words it cannot take."""
 
 
 def kind_store() -> KindStore:
@@ -37,6 +41,58 @@ def complete_kind(
         for kind in found
         if kind is not None
     ]
+
+
+class Runnable(click.ParamType[Any]):
+    """A file, or else the name of a kind that is installed."""
+
+    name = "module or kind"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "Installed | str":
+        """Find it."""
+        if isinstance(value, Installed) or os.path.isfile(value):
+            found: Installed | str = value
+            return found
+        kind = kind_store().find(value)
+        if kind is None:
+            what = "is a directory" if os.path.isdir(value) else "does not exist"
+            self.fail(f"{value!r} {what}, and no kind is called so (oanix agent list)", param, ctx)
+        return kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Offer kinds and files."""
+        return [*complete_kind(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
+
+
+def asks_for_help(kind: Installed, args: Sequence[str]) -> bool:
+    """Show how a kind is used when that is asked for."""
+    words = list(args)[: args.index("--") if "--" in args else None]
+    if "--help" not in words and "-h" not in words:
+        return False
+    with _told():
+        show_help(kind)
+    return True
+
+
+def order_of(kind: Installed, args: Sequence[str], given: Mapping[str, Any]) -> dict[str, object]:
+    """Give the specification of a job of a kind. Raises Failure for what it does not take."""
+    wrong = [name for name in ("bare", "folders", "interpreter") if given[name]]
+    if wrong:
+        option = {"folders": "dir"}.get(wrong[0], wrong[0])
+        raise click.UsageError(f"a kind says itself what it needs; leave out --{option}")
+    with _told():
+        manifest = kind.ready()
+    try:
+        if not manifest.takes_any and manifest.runs:
+            read_input(manifest, args, None)
+    except OSError as error:
+        remedy = f"oanix agent run {kind.name} --help shows what it takes"
+        raise Failure(sentence(error), remedy, WRONG_USAGE) from None
+    return {"kind": kind.name, "args": list(args), "name": given["name"] or kind.name}
 
 
 takes_kind = click.argument("kind", shell_complete=complete_kind)

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,18 @@ class Here:
 
     def names(self, path: str) -> list[str]:
         return self._client.listdir(path)
+
+    def beneath(self, path: str) -> Iterator[str]:
+        """Go through what lies beneath a directory, by paths from there."""
+        top = self._client.channel(path)
+        todo = [("", top)]
+        while todo:
+            prefix, folder = todo.pop(0)
+            for name in folder.readdir(self._client.caller):
+                found = folder.walk(self._client.caller, name)
+                yield prefix + name
+                if found.is_directory:
+                    todo.append((f"{prefix}{name}/", found))
 
     async def read(self, path: str) -> str:
         return await self._client.read_text(path)

@@ -17,6 +17,7 @@ from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.recipe import parse
+from oanix.scheduler import kinds
 from oanix.scheduler.engine import DIRECT, Ended, Guest, GuestLimits, Used
 from oanix.scheduler.family import ancestors
 from oanix.scheduler.inside import Inside
@@ -25,8 +26,8 @@ from oanix.scheduler.limits import Limits
 from oanix.scheduler.modules import Modules, Stored
 from oanix.scheduler.pipe import PipeReader
 from oanix.scheduler.scheduler import Ending
-from oanix.scheduler.scripts import Interpreters, Script, imports, script_of
-from oanix.scheduler.spec import Source
+from oanix.scheduler.scripts import FOLDER, Interpreters, Script, imports, script_of
+from oanix.scheduler.spec import Source, Spec
 from oanix.scheduler.stdio import Given, Heard, Kept
 from oanix.scheduler.trajectory import Trajectories
 from oanix.scheduler.trajectory.watching import watched
@@ -77,6 +78,12 @@ class WasiRunner:
         if self._workers is not None:
             await self._workers.serve()
 
+    async def understood(self, job: Job) -> Spec:
+        """Give the specification of a job with all that it comes to. Raises OSError."""
+        if not job.spec.kind:
+            return job.spec
+        return await kinds.understood(job.spec, self._home(job), caller_of(job))
+
     def check(self, job: Job) -> None:
         """Refuse what cannot be run as ordered. Raises OSError."""
         home, caller = self._home(job), caller_of(job)
@@ -89,7 +96,8 @@ class WasiRunner:
             given = home.resolve(maker_of(job), spec.stdin.path)
             if given.is_directory:
                 raise fault(errno.EISDIR, f"{spec.stdin.path} is a directory: no job can read it")
-        home.derive(parse(self._recipe(job, home), "namespace"))
+        # `ns` has it from here on.
+        job.recipe = home.derive(parse(self._recipe(job, home), "namespace")).recipe()
 
     def _home(self, job: Job) -> Namespace:
         if job.home is not None:
@@ -112,8 +120,12 @@ class WasiRunner:
         script = await self._script(job, module)
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")
+        given = {"/task": task, "/logs": logs}
+        if job.spec.kind:
+            # What it runs lies among files that it reads.
+            given[FOLDER] = home.resolve(caller, os.path.dirname(job.spec.module))
         space = world(
-            home, self._recipe(job, home), {"/task": task, "/logs": logs},
+            home, self._recipe(job, home), given,
             lambda member: self._shown(job, member),
         )  # fmt: skip
         if job.sealed:
@@ -132,7 +144,7 @@ class WasiRunner:
                 hidden = _hidden(space, caller)
                 await self._note(
                     job, "started", module=job.spec.module, digest=module.digest,
-                    interpreter=job.spec.interpreter, hidden=hidden,
+                    interpreter=job.spec.interpreter, hidden=hidden, **_of_kind(job),
                 )  # fmt: skip
                 self._trajectories.started(job, module.digest, limits.show(), hidden)
                 return await self._guest(job, module, script, process, limits)
@@ -266,6 +278,12 @@ def _ending(ended: Ended, limits: Limits, process: Process) -> Ending:
     if ended.trap:
         return Ending(reason=f"trap {ended.trap}", usage={**told, "backtrace": ended.backtrace})
     return Ending(exit=ended.code, usage=told)
+
+
+def _of_kind(job: Job) -> dict[str, object]:
+    if not job.spec.kind:
+        return {}
+    return {"kind": job.spec.kind, "left_out": list(kinds.left_out(job.spec.namespace))}
 
 
 def _hidden(space: Namespace, caller: Caller) -> list[str]:

@@ -56,6 +56,9 @@ class Ending:
 class Runner(Protocol):
     """Runs jobs."""
 
+    async def understood(self, job: Job) -> Spec:
+        """Give the specification of a job with all that it comes to. Raises OSError."""
+
     def check(self, job: Job) -> None:
         """Refuse what cannot be run as ordered. Raises OSError."""
 
@@ -226,7 +229,7 @@ class Scheduler:
             raise
 
     async def start(self, job: Job) -> None:
-        """Let a job run when its turn comes. Raises OSError as `Runner.check`, EBUSY, EINVAL."""
+        """Let a job run when its turn comes. Raises OSError as the runner, EBUSY, EINVAL."""
         self._require_draft(job)
         job.spec.ready()
         for number in job.spec.after:
@@ -236,10 +239,20 @@ class Scheduler:
         if way := circle(job, self.find):
             told = " after ".join(map(str, way))
             raise fault(errno.EINVAL, f"these jobs would wait for each other: {told}")
-        self.runner.check(job)
+        ordered = job.spec
+        spec = await self.runner.understood(job)
+        self._require_draft(job)
+        if job.spec is not ordered:
+            raise fault(errno.EBUSY, f"the specification of job {job.id} was changed meanwhile")
+        job.spec = spec
+        try:
+            self.runner.check(job)
+        except OSError:
+            job.spec = ordered
+            raise
         job.ordered = self.now()
         job.reason = "queued"
-        await self._or_back(job, (job.spec, job.priority))
+        await self._or_back(job, (ordered, job.priority))
         if job.state is State.PENDING:
             # It is begun once it is on the disk: what was refused never runs.
             job.since = self.steady()

@@ -107,6 +107,34 @@ def test_the_output_of_one_is_the_input_of_the_next(oanix: Oanix) -> None:
     assert shell(oanix, script) == "completed 0\nhello\n"
 
 
+def test_kinds_are_files_that_a_shell_reads_and_orders(oanix: Oanix) -> None:
+    page = (Path(__file__).parents[2] / "docs/man/agents.md").read_text()
+    [example] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    said = shell(oanix, example)
+    assert "scaffold: starts a project from a template" in said
+    assert "completed 0\n" in said
+    assert '"template":"api"' in said
+    assert (oanix.here / "notes/app.py").read_text().startswith('"""Notes: an HTTP API')
+    script = """
+        echo x >agents/scaffold/main.js 2>&1 || echo refused
+        mkdir agents/mine 2>&1 || echo refused
+        n=$(cat jobs/new); echo '{"kind": "fix_bug", "args": ["x"]}' >jobs/$n/spec
+        echo start >jobs/$n/ctl || tail -n 1 dev/errstr
+    """
+    told = shell(oanix, script)
+    assert told.count("refused") == 2
+    assert "fix_bug needs /chat" in told
+
+
+def test_a_kind_runs_on_the_server_of_its_directory(oanix: Oanix) -> None:
+    (oanix.here / ".env").write_text("hunter2")
+    done = oanix("agent", "run", "explain_code", "--path", "notes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"# Notes\n")
+    assert b"oanix: hidden from it: .env\n" in done.stderr
+    assert b"hunter2" not in done.stdout
+
+
 def test_errors_reach_the_shell(oanix: Oanix) -> None:
     script = """
         n=$(cat jobs/new)

@@ -22,7 +22,7 @@ export class Tree {
   constructor(top, path) {
     this.top = top;
     this.files = [];
-    this.left = { ignored: 0, links: 0, unreadable: 0, others: new Map() };
+    this.left = { ignored: 0, links: 0, unreadable: 0, deep: 0, others: new Map() };
     this.stopped = '';
     this.folders = 0;
     this.entries = 0;
@@ -85,15 +85,9 @@ export class Tree {
 
   look(path, name, found, depth) {
     if (HISTORY.has(name)) return;
-    const descriptor = os.open(this.full(path), os.O_RDONLY | NOFOLLOW);
-    if (descriptor < 0) {
-      // ELOOP is a link; what it leads to is elsewhere, or is seen there.
-      this.left[descriptor === -ELOOP ? 'links' : 'unreadable']++;
-      return;
-    }
-    os.close(descriptor);
     const [stat, failed] = os.stat(this.full(path));
     if (failed) {
+      // A link that leads nowhere, most often.
       this.left.unreadable++;
       return;
     }
@@ -103,37 +97,49 @@ export class Tree {
       return;
     }
     if (!folder) {
+      // Whether it is a link shows when it is read: one question less for each file.
       if ((stat.mode & os.S_IFMT) === os.S_IFREG) {
         this.files.push({ path, name, bytes: stat.size });
       }
       return;
     }
-    if (OTHERS.has(name)) {
+    if (this.linked(path)) {
+      this.left.links++;
+    } else if (OTHERS.has(name)) {
       this.left.others.set(name, (this.left.others.get(name) ?? 0) + 1);
     } else if (depth >= BOUNDS.depth) {
-      this.stopped = `at a depth of ${BOUNDS.depth} folders`;
+      this.left.deep++;
     } else {
       this.walk(path, found, depth + 1);
     }
   }
 
+  linked(path) {
+    const descriptor = os.open(this.full(path), os.O_RDONLY | NOFOLLOW);
+    if (descriptor >= 0) os.close(descriptor);
+    return descriptor === -ELOOP;
+  }
+
   // Give the text of a file; null for what is none, and what is too large to read.
   text(file) {
+    if (file.bytes === 0) return '';
     if (file.bytes > BOUNDS.file || this.read + file.bytes > BOUNDS.total) {
       file.large = true;
       return null;
     }
     this.read += file.bytes;
     const text = this.binary(file) ? null : std.loadFile(this.full(file.path));
-    if (text === null) {
-      file.binary = true;
-    }
+    file.binary = text === null && !file.link;
     return text;
   }
 
   binary(file) {
     const descriptor = os.open(this.full(file.path), os.O_RDONLY | NOFOLLOW);
-    if (descriptor < 0) return true;
+    if (descriptor < 0) {
+      // What a link leads to is elsewhere, or is seen there.
+      file.link = descriptor === -ELOOP;
+      return true;
+    }
     const bytes = new Uint8Array(Math.min(HEAD, Math.max(file.bytes, 1)));
     const count = os.read(descriptor, bytes.buffer, 0, bytes.length);
     os.close(descriptor);

@@ -62,6 +62,7 @@ export class Project {
       }
       this.look(file);
     }
+    tree.files = tree.files.filter(({ link }) => !link);
     this.testPaths = new Set(this.tests.files);
     this.link();
   }
@@ -70,7 +71,8 @@ export class Project {
     file.language = language(file.name);
     const text = this.tree.text(file);
     if (text === null) {
-      if (file.large) this.unread++;
+      if (file.link) this.tree.left.links++;
+      else if (file.large) this.unread++;
       else this.binaries++;
       file.language = file.binary ? '' : file.language;
       return;

@@ -19,7 +19,7 @@ export function gathered(project, tree, graph, where) {
     readme: project.readme,
     licences: project.licences,
     files: { all: tree.files.length, text: total.files, binary: project.binaries, unread: project.unread, generated: project.made.files, lines: total.lines, bytes: tree.files.reduce((sum, { bytes }) => sum + bytes, 0) },
-    left_out: { ignored: tree.left.ignored, links: tree.left.links, unreadable: tree.left.unreadable, others: Object.fromEntries(tree.left.others) },
+    left_out: { ignored: tree.left.ignored, links: tree.left.links, unreadable: tree.left.unreadable, deep: tree.left.deep, others: Object.fromEntries(tree.left.others) },
     stopped: tree.stopped,
     languages: code.map((one) => ({ ...one, share: ['code', 'markup'].includes(one.sort) && programs ? Math.round((1000 * one.bytes) / programs) / 10 : null })),
     manifests: project.manifests.map(({ wrong, main, indirect, targets, entries, ...one }) => ({ ...one, ...(wrong ? { wrong } : {}), ...(targets?.length ? { targets } : {}) })),
@@ -77,7 +77,7 @@ function summary(add, found) {
   add(`- Licence: ${known}${rest > 0 ? `, and ${plural(rest, 'more file')}` : ''}${said ? `; ${tick(said.path)} says ${said.license}` : ''}`);
   add(tests.files || tests.tests ? `- Tests: ${plural(tests.tests, 'test')}${tests.files ? ` in ${plural(tests.files, 'file')}, ${plural(tests.lines, 'line')}` : ', beside the code'}` : '- Tests: none found');
   const others = Object.entries(left.others).map(([one, count]) => (count > 1 ? `${one} (${count})` : one));
-  const gone = [left.ignored && `${plural(left.ignored, 'name')} that .gitignore leaves out`, others.length && `the code of others: ${others.join(', ')}`, left.links && plural(left.links, 'link'), left.unreadable && `${number(left.unreadable)} unreadable`].filter(Boolean);
+  const gone = [left.ignored && `${plural(left.ignored, 'name')} that .gitignore leaves out`, others.length && `the code of others: ${others.join(', ')}`, left.links && plural(left.links, 'link'), left.unreadable && `${number(left.unreadable)} unreadable`, left.deep && `${plural(left.deep, 'folder')} too deep`].filter(Boolean);
   if (gone.length) add(`- Not looked at: ${gone.join('; ')}`);
   if (files.unread) add(`- Not read, as too large or too late: ${plural(files.unread, 'file')}; their lines are not counted`);
   if (found.stopped) add(`- **Not all of it**: the look ended ${found.stopped}. Give a smaller folder with --path.`);

@@ -129,7 +129,8 @@ function parents(path, made) {
     }
     const [found, wrong] = os.stat(here);
     if (wrong || (found.mode & os.S_IFMT) !== os.S_IFDIR) {
-      throw new Refused(`${here} cannot be made: ${std.strerror(-failed)}`);
+      const said = wrong ? std.strerror(-failed) : 'there is a file of this name';
+      throw new Refused(`the folder ${here} cannot be made: ${said}`);
     }
   }
 }

@@ -144,6 +144,8 @@ def parse_manifest(data: bytes, *, pinned: bool = True) -> Manifest:
 def _check_runs(fields: Object, made: Manifest, *, pinned: bool) -> None:
     if bool(made.interpreter) != bool(made.program):
         raise fields.error("program", "an interpreter has a program, and a program an interpreter")
+    if "/" in made.program:
+        raise fields.error("program", "a program lies at the top of its folder")
     ways = [bool(made.module), bool(made.program), bool(made.unavailable)]
     if sum(ways) != 1:
         raise fields.error(
@@ -192,6 +194,8 @@ def _proper(*names: str) -> bool:
 
 
 def _path(text: str) -> str:
+    if not paths.split(text):
+        raise fault(errno.EINVAL, "a kind asks for what it needs, and not for everything")
     if not _proper(text):
         raise fault(errno.EINVAL, "this is an absolute path with no `.` or `..`")
     return paths.join(paths.split(text))

@@ -1,0 +1,279 @@
+"""Kinds as jobs: what an order of one comes to, and what it gets."""
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from oanix.lib.agents import KindStore, parse_manifest
+from oanix.lib.agents.source import hashes_of
+from oanix.namespace import Namespace
+from oanix.recipe import parse
+from oanix.scheduler.kinds import asked_world
+from oanix.services.agents import AgentsFs
+from oanix.services.memfs import MemFs
+from oanix.services.workspace import WorkspaceFs
+from tests.reach import ROOT, refused
+from tests.scheduler.jobs_help import Jobs, jobs, saying
+
+MANIFEST: dict[str, Any] = {
+    "name": "tool", "version": "1", "description": "A tool.", "module": "module.wasm",
+    "needs": [{"path": "/workspace", "why": "its files"}],
+}  # fmt: skip
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Jobs]:
+    async with jobs(tmp_path) as running:
+        store = KindStore(tmp_path / "agents")
+        running.namespace.mount(AgentsFs(store=store), "/agents")
+        yield running
+
+
+def keep(folder: Path, module: bytes = b"", **changed: object) -> None:
+    """Install a kind that runs a module."""
+    said = json.dumps({**MANIFEST, **changed}).encode()
+    files = {"module.wasm": module or saying("it ran\n")}
+    manifest = parse_manifest(said, pinned=False).pinned(hashes_of(files))
+    KindStore(folder / "agents").install(manifest, files, {}, replace=True)
+
+
+async def test_a_kind_runs_with_what_its_manifest_asks_for(here: Jobs, tmp_path: Path) -> None:
+    keep(tmp_path, limits={"cpu": "2s"}, arguments=[
+        {"name": "count", "type": "integer", "description": "how many", "default": 3},
+        {"name": "word", "description": "what", "positional": True},
+    ])  # fmt: skip
+    number = await here.start(kind="tool", args=["hello"], limits={"wall": 9})
+    assert await here.wait(number) == "completed 0"
+    assert await here.text(number, "stdout") == "it ran\n"
+    spec = json.loads(await here.text(number, "spec"))
+    assert (spec["kind"], spec["module"]) == ("tool", "/agents/tool/module.wasm")
+    assert spec["input"] == {"count": 3, "word": "hello"}
+    assert spec["limits"] == {"cpu": "2s", "wall": 9}
+    assert await here.text(number, "ns") == (
+        "bind /workspace /workspace exclude=.env*:*.pem:*.key:.git/config\nseal\n"
+    )
+    started = (await here.client.read_text(f"/logs/runs/{number}/events.jsonl")).splitlines()[0]
+    assert json.loads(started)["kind"] == "tool"
+    assert json.loads(started)["hidden"] == [".env*", "*.pem", "*.key", ".git/config"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "number", "said"),
+    [
+        ({"kind": "nothing"}, errno.ENOENT, "there is no kind 'nothing' in /agents; there are:"),
+        ({"kind": "fix_bug"}, errno.ENOENT, "fix_bug needs /chat (a model does the thinking)"),
+        ({"kind": "tool", "args": ["--colour"]}, errno.EINVAL, "no argument '--colour'"),
+        ({"kind": "tool", "input": {"count": "x"}}, errno.EINVAL, "input: count: this is a whole"),
+        ({"kind": "tool", "interpreter": "quickjs"}, errno.EINVAL, "leave out the interpreter"),
+        ({"kind": "tool", "module": "/workspace/hello.wasm"}, errno.EINVAL, "either"),
+        ({"kind": "tool", "limits": {"wall": "1y"}}, errno.EINVAL, "limits"),
+        ({"kind": "tool", "namespace": "bind /dev /dev"}, errno.ENOENT,
+         "tool needs /workspace (its files), which the namespace of this order does not show"),
+        ({"kind": "tool", "namespace": "bind /cap/none /x\nbind /workspace /workspace"},
+         errno.ENOENT, "namespace:1:6"),
+        ({"kind": "tool", "grant": ["/cap/none"]}, errno.ENOENT, "/cap/none"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_started_says_why(
+    here: Jobs, tmp_path: Path, spec: dict[str, object], number: int, said: str
+) -> None:
+    keep(tmp_path, arguments=[{"name": "count", "type": "integer", "description": "how many"}])
+    with refused(number, re.escape(said)):
+        await here.start(**spec)
+
+
+async def test_a_start_that_is_refused_leaves_the_order_as_it_was(
+    here: Jobs, tmp_path: Path
+) -> None:
+    number = await here.new(kind="fix_bug", args=["it crashes"])
+    before = await here.text(number, "spec")
+    with refused(errno.ENOENT, "/chat"):
+        await here.tell(number, "start")
+    assert await here.text(number, "spec") == before
+    await here.client.write(f"/jobs/{number}/spec", '{"kind": "tool"}\n', create=False)
+    keep(tmp_path)
+    await here.tell(number, "start")
+    assert await here.wait(number) == "completed 0"
+
+
+async def test_a_namespace_without_agents_has_no_kinds(tmp_path: Path) -> None:
+    async with jobs(tmp_path) as here:
+        with refused(errno.ENOENT, "it has no /agents"):
+            await here.start(kind="scaffold", args=["api"])
+
+
+async def test_a_module_that_is_not_what_was_installed_does_not_run(
+    here: Jobs, tmp_path: Path
+) -> None:
+    keep(tmp_path)
+    (tmp_path / "agents/tool/module.wasm").write_bytes(saying("evil\n"))
+    number = await here.start(kind="tool")
+    assert "its hash differs" in await here.wait(number)
+    assert await here.text(number, "stdout") == ""
+
+
+async def test_what_is_optional_and_missing_is_left_out_and_told(
+    here: Jobs, tmp_path: Path
+) -> None:
+    keep(tmp_path, needs=[
+        {"path": "/workspace", "why": "its files"},
+        {"path": "/cap/http", "why": "the news", "optional": True},
+    ], recipe=["bind /workspace /workspace ro", "bind /cap/http /cap/http",
+               "unmount /cap/http/policy", "seal"])  # fmt: skip
+    number = await here.start(kind="tool")
+    assert await here.wait(number) == "completed 0"
+    assert await here.text(number, "ns") == (
+        "bind /workspace /workspace ro exclude=.env*:*.pem:*.key:.git/config\nseal\n"
+    )
+    started = (await here.client.read_text(f"/logs/runs/{number}/events.jsonl")).splitlines()[0]
+    assert json.loads(started)["left_out"] == ["/cap/http (the news)"]
+    keep(tmp_path, needs=[{"path": "/workspace", "why": "its files"}],
+         recipe=["bind /workspace/src /workspace"])  # fmt: skip
+    with refused(errno.ENOENT, r"tool needs /workspace/src \(its files\), which this namespace"):
+        await here.start(kind="tool")
+
+
+async def test_the_manifest_only_asks_and_the_order_decides(here: Jobs, tmp_path: Path) -> None:
+    keep(tmp_path, limits={"wall": "1h", "memory": "1G"})
+    number = await here.start(
+        kind="tool", namespace="bind /workspace /workspace ro exclude=secret", limits={"wall": 5}
+    )
+    assert await here.wait(number) == "completed 0"
+    assert await here.text(number, "ns") == "bind /workspace /workspace ro exclude=secret\n"
+    assert "wall" in await here.text(number, "usage")
+    assert json.loads(await here.text(number, "spec"))["limits"] == {"wall": 5, "memory": "1G"}
+
+
+def test_no_manifest_uncovers_what_is_hidden_by_default(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".env").write_text("SECRET=1")
+        (tmp_path / name / "plain").write_text("x")
+    home = Namespace()
+    home.mount(MemFs(), "/projects")
+    home.mount(WorkspaceFs(str(tmp_path / "one")), "/projects/one")
+    home.mount(WorkspaceFs(str(tmp_path / "two")), "/projects/deep/two")
+    said = {**MANIFEST, "sha256": {"module.wasm": "0" * 64},
+            "needs": [{"path": "/projects", "why": "all of them"}],
+            "recipe": ["bind /projects /p", "bind /projects/one /one exclude=*.txt"]}  # fmt: skip
+    text = asked_world(parse_manifest(json.dumps(said).encode()), home, ROOT)
+    world = home.derive(parse(text))
+    for path in ("/p/one", "/p/deep/two", "/one"):
+        assert world.resolve(ROOT, path).readdir(ROOT) == ["plain"]
+
+
+# Those that ship ---------------------------------------------------------------------------------
+
+
+async def ran(here: Jobs, **spec: Any) -> tuple[str, str, str, Any]:
+    """Run a kind; give its exit line, what it said, and what it left."""
+    number = await here.start(**spec)
+    line = await here.wait(number)
+    result = await here.text(number, "task/result.json")
+    return (line, await here.text(number, "stdout"), await here.text(number, "stderr"),
+            json.loads(result) if result else None)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_scaffold_makes_projects_and_writes_over_nothing(here: Jobs, tmp_path: Path) -> None:
+    top = tmp_path / "workspace"
+    line, _, _, left = await ran(here, kind="scaffold", args=["--list"])
+    assert line == "completed 0"
+    assert {one["name"] for one in left["templates"]} == {"landing", "dashboard", "api"}
+    title = 'Tea & "two" <3'
+    line, _, told, left = await ran(
+        here, kind="scaffold", args=["landing", "web/site", "--title", title, "--dry-run"]
+    )
+    assert (line, (top / "web").exists(), left["dry_run"]) == ("completed 0", False, True)
+    line, _, told, left = await ran(
+        here, kind="scaffold", input={"template": "landing", "name": "web/site", "title": title}
+    )
+    assert line == "completed 0", told
+    made = {one["path"]: one["bytes"] for one in left["files"]}
+    assert made == {
+        str(path.relative_to(top)): path.stat().st_size for path in (top / "web/site").iterdir()
+    }
+    page = (top / "web/site/index.html").read_text()
+    assert "<h1>Tea &#38; &#34;two&#34; &#60;3</h1>" in page
+    (top / "web/site/index.html").write_text("mine")
+    line, _, told, _ = await ran(here, kind="scaffold", args=["landing", "web/site"])
+    assert line == "failed 1 exit"
+    assert "are there already, and nothing was written: web/site/index.html" in told
+    assert (top / "web/site/index.html").read_text() == "mine"
+    line, _, _, _ = await ran(here, kind="scaffold", args=["landing", "web/site", "--force"])
+    assert (line, "<h1>" in (top / "web/site/index.html").read_text()) == ("completed 0", True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["landing", "../x"], "is no folder of the workspace"),
+        (["landing", "/etc"], "is no folder of the workspace"),
+        (["landing", "a\nb"], "no control characters"),
+        (["landing", "hello.wasm"], "there is a file of this name"),
+        ([], "say which template: landing, dashboard, api"),
+        (["landing", "link"], "cannot be made"),
+    ],
+)
+async def test_scaffold_stays_in_the_workspace(
+    here: Jobs, tmp_path: Path, args: list[str], said: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "workspace/link").symlink_to("../outside")
+    line, _, told, _ = await ran(here, kind="scaffold", args=args)
+    assert line == "failed 1 exit"
+    assert said in told
+    assert os.listdir(tmp_path / "outside") == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_the_api_that_scaffold_makes_passes_its_tests_and_starts(
+    here: Jobs, tmp_path: Path
+) -> None:
+    line, _, told, _ = await ran(
+        here, kind="scaffold", args=["api", ".", "--title", 'A "quoted" \\ thing']
+    )
+    assert line == "completed 0", told
+    top = tmp_path / "workspace"
+    tests = await trio.to_thread.run_sync(_tested, top)
+    assert tests.returncode == 0, tests.stderr
+    assert "Ran 7 tests" in tests.stderr
+    assert await trio.to_thread.run_sync(_asked, top) == ({"status": "ok"}, 0)
+
+
+def _tested(top: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "unittest"], cwd=top, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+
+
+def _asked(top: Path) -> tuple[object, int]:
+    """Start the API, ask it how it is, and end it; give its answer and its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "app.py", "--port", "0"], cwd=top, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as server:  # fmt: skip
+        try:
+            assert server.stdout
+            url = server.stdout.readline().split()[-1]
+            assert url.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+                said = json.load(answer)
+        finally:
+            server.terminate()
+        return said, server.wait(10)
