@@ -164,6 +164,7 @@ def keep(folder: Path, *events: Event) -> Path:
         ("a damaged head", "it is no database"),
         ("half of it", "it is damaged"),
         ("a newer one", "written by a newer program"),
+        ("one of before the first release", "move it away, and a new one is made"),
         ("another program's", "holds the tables of another program"),
     ],
 )
@@ -176,6 +177,10 @@ def test_a_file_that_is_no_database_of_a_relay_is_refused_and_not_touched(
         path.unlink()
         with Store.open(str(path), ["CREATE TABLE events (a ANY) STRICT"]) as store:
             store.execute("PRAGMA user_version = 0")
+    elif what == "one of before the first release":
+        path.unlink()
+        with Store.open(str(path), ["CREATE TABLE events (seq INTEGER PRIMARY KEY) STRICT"]):
+            pass
     elif what == "a newer one":
         with Store.open(str(path), MIGRATIONS) as store:
             store.execute("PRAGMA user_version = 99")

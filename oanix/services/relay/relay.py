@@ -24,7 +24,9 @@ from oanix.services.relay.outbox import Flusher
 from oanix.services.relay.policy import LOCAL, Guest, RelayPolicy
 from oanix.services.relay.rule_book import RuleBook
 from oanix.services.relay.rules import RelayLimits
+from oanix.services.relay.schema import MIGRATIONS
 from oanix.services.relay.session import GOING, POLICY, Session, Shared
+from oanix.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Relay:
         """Open it, and have it run. Raises OSError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = str(folder / DATABASE)
+        _require_known(database)
         self.core = Core.create(database, now=clock, limits=limits, accepted=accepted)
         self.url = url or self.core.settings().get("url", "")
         self.core.url = self.url
@@ -192,3 +195,14 @@ class Relay:
     def sweep(self) -> None:
         """Remove what has expired now, and not within the next minute."""
         self._start(self.core.sweep)
+
+
+def _require_known(database: str) -> None:
+    """Refuse tables of the same number that are not these. Raises OSError EOPNOTSUPP."""
+    with Store.open(database, MIGRATIONS) as store:
+        if not store.execute("SELECT 1 FROM sqlite_schema WHERE name = 'numbered'"):
+            raise fault(
+                errno.EOPNOTSUPP,
+                f"{database} has tables of before the first release, which cannot be read any "
+                "more: move it away, and a new one is made",
+            )
