@@ -509,17 +509,24 @@ async def test_authors_are_read_where_they_write_and_named_ones_reached_where_th
     async with (
         relay(tmp_path / "1", clock) as shared,
         relay(tmp_path / "2", clock) as home,
+        relay(tmp_path / "3", clock) as inbox,
         user(tmp_path / "a", clock, "ann") as ann,
         user(tmp_path / "b", clock, "bob") as bob,
     ):
         await bob.ctl(f"relay add {shared.url} read", f"relay add {home.url}")
-        listed = {"kind": 10_002, "tags": [["r", home.url]]}
-        await bob.ask("/publish", json.dumps(listed), "at home")
+        tags = [["r", home.url, "write"], ["r", inbox.url, "read"]]
+        await bob.ask("/publish", json.dumps({"kind": 10_002, "tags": tags}), "at home")
         [event] = await home.events("kinds=10002")
         await shared.fs.relay.core.submit(event, _Guest())
         await ann.ctl(f"relay add {shared.url}")
         found = await ann.json(f"/req/kinds=1&authors={BOB}")
         assert [one["content"] for one in found] == ["at home"]
+        assert inbox.fs.relay.connections() == ""
         await ann.ask("/publish", json.dumps({"kind": 1, "content": "hi", "tags": [["p", BOB]]}))
         await until(lambda: ann.fs.nostr.outbox.pending == 0)
-        assert {e.content for e in await home.events("kinds=1")} == {"at home", "hi"}
+        assert {e.content for e in await inbox.events("kinds=1")} == {"hi"}
+        assert {e.content for e in await home.events("kinds=1")} == {"at home"}
+        await ann.ctl("outbox-model off")
+        await ann.ask("/publish", json.dumps({"kind": 1, "content": "you", "tags": [["p", BOB]]}))
+        await until(lambda: ann.fs.nostr.outbox.pending == 0)
+        assert {e.content for e in await inbox.events("kinds=1")} == {"hi"}
