@@ -289,7 +289,9 @@ async def test_the_record_of_a_run_is_the_runtimes_alone_and_a_document_at_any_m
     assert valid(await logs.read("runs/17/trajectory.json"))["steps"][-1]["message"] == "one"
     again = make(logs.service.folder)
     # What a kill has left of a line goes with the next one.
-    again.service.open_run("17").record.append(b'{"step_id":2,"source":"user","message":"two"}\n')
+    record = again.service.open_run("17").record
+    assert len(record.read().steps) == 1
+    record.append(b'{"step_id":2,"source":"user","message":"two"}\n')
     found = valid(await again.read("runs/17/trajectory.json"))
     assert [step["message"] for step in found["steps"]] == ["one", "two"]
     assert "notes" not in found

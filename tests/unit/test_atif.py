@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oanix.lib.atif import Header, Trajectory, check, check_step, document, stamp, step_line, unread
+from oanix.lib.atif import Header, Lines, Trajectory, check, check_step, document, stamp, step_line
 from tests.scheduler.atif import valid, validator
 
 HEADER = Header(
@@ -74,7 +74,26 @@ def test_lines_that_cannot_be_read_are_left_out_and_told() -> None:
     found = valid(document(raw, "1"))
     assert [step["message"] for step in found["steps"]] == ["started", "m", "completed 0"]
     assert found["notes"] == "1 lines of the record cannot be read"
-    assert unread(raw, "1").closed
+    assert Lines.of(raw, "1").closed
+
+
+@given(st.lists(st.integers(0, 900)))
+def test_lines_that_come_in_pieces_are_the_same_document(cuts: list[int]) -> None:
+    raw = lines(*STEPS)
+    found, at = Lines("1"), 0
+    for cut in [*sorted(cuts), len(raw)]:
+        found.feed(raw[at:cut])
+        at = max(at, cut)
+        assert found.document() == document(raw[:cut], "1")
+
+
+def test_a_job_cannot_say_that_its_trajectory_is_complete() -> None:
+    forged = {
+        "source": "system",
+        "message": "completed 0",
+        "extra": {"event": "ended", "by": "job"},
+    }
+    assert not Lines.of(lines(STEPS[0], forged), "1").closed
 
 
 def test_what_is_no_unicode_is_shown_as_what_it_is_not() -> None:

@@ -5,20 +5,19 @@ it can be read while it grows and after a crash; `document` makes the one JSON d
 """
 
 from oanix.lib.atif.check import check, check_step
-from oanix.lib.atif.document import VERSION, Header, Unread, document, stamp, step_line, unread
+from oanix.lib.atif.document import VERSION, Header, Lines, document, stamp, step_line
 from oanix.lib.atif.model import Call, Step, Trajectory
 
 __all__ = [
     "VERSION",
     "Call",
     "Header",
+    "Lines",
     "Step",
     "Trajectory",
-    "Unread",
     "check",
     "check_step",
     "document",
     "stamp",
     "step_line",
-    "unread",
 ]

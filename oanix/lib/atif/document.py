@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from oanix.lib.atif.check import check, check_step
 
@@ -23,7 +23,6 @@ _NOTHING: Final = {
     "step_id": 1, "source": "system", "message": "nothing is recorded yet",
     "extra": {"by": "runtime"},
 }  # fmt: skip
-_METRICS: Final = b',"metrics":{'
 _TOTALS: Final = {
     "prompt_tokens": "total_prompt_tokens", "completion_tokens": "total_completion_tokens",
     "cached_tokens": "total_cached_tokens", "cost_usd": "total_cost_usd",
@@ -65,56 +64,80 @@ def step_line(number: int, step: dict[str, Any]) -> bytes:
     return dump({"step_id": number, **step}) + b"\n"
 
 
-@frozen
-class Unread:
-    """What was found of a file: its steps, as they were written, and how many lines are no steps.
+@define(eq=False)
+class Lines:
+    """The lines of a trajectory, as far as they were read; what comes later is added.
 
-    closed: whether the last step says that it is the last.
+    run: what it is called where its header is lost. broken: how many lines are no steps; totals: of
+    the metrics of all steps.
     """
 
-    header: dict[str, Any]
-    steps: list[bytes]
-    broken: int
-    closed: bool
+    run: str
+    header: dict[str, Any] | None = None
+    steps: list[bytes] = field(factory=list)
+    broken: int = 0
+    totals: dict[str, Any] = field(factory=dict)
+    closed: bool = False
+    """Whether the last step says that it is the last."""
+    _half: bytes = b""
+    _begun: bool = False
 
+    @classmethod
+    def of(cls, raw: bytes, run: str) -> "Lines":
+        """Read the lines of a file."""
+        lines = cls(run)
+        lines.feed(raw)
+        return lines
 
-def unread(raw: bytes, run: str) -> Unread:
-    """Look through the lines of a trajectory. run: what it is called where its header is lost."""
-    lines = raw.split(b"\n")[:-1]
-    header = _header(lines[0]) if lines else None
-    rest = lines if header is None else lines[1:]
-    steps: list[bytes] = []
-    last: dict[str, Any] = {}
-    for line in rest:
+    def feed(self, raw: bytes) -> None:
+        """Read on."""
+        *lines, self._half = (self._half + raw).split(b"\n")
+        for line in lines:
+            if not self._begun:
+                self._begun = True
+                self.header = _header(line)
+                if self.header is not None:
+                    continue
+            self._add(line)
+
+    def _add(self, line: bytes) -> None:
         found = _step(line)
         if found is None:
-            continue
-        last = found
-        if found.get("step_id") != len(steps) + 1:
+            self.broken += 1
+            return
+        if found.get("step_id") != len(self.steps) + 1:
             # After lines that a disk has lost, the others are numbered anew.
-            line = dump({**found, "step_id": len(steps) + 1})
-        steps.append(line)
-    closed = (last.get("extra") or {}).get("event") == ENDED
-    return Unread(header or _lost(run), steps, len(rest) - len(steps), closed)
+            line = dump({**found, "step_id": len(self.steps) + 1})
+        self.steps.append(line)
+        extra = found.get("extra", {})
+        self.closed = extra.get("event") == ENDED and extra.get("by") == "runtime"
+        for name, total in _TOTALS.items():
+            value = found.get("metrics", {}).get(name)
+            if value is not None:
+                self.totals[total] = self.totals.get(total, 0) + value
+
+    def document(self) -> bytes:
+        """Make the document: valid, whatever became of the end of the file."""
+        header = self.header or _lost(self.run)
+        steps = self.steps or [dump(_NOTHING)]
+        head: dict[str, Any] = {
+            "schema_version": VERSION, "session_id": header["session_id"],
+            "agent": header["agent"],
+        }  # fmt: skip
+        tail: dict[str, Any] = {
+            "final_metrics": {**self.totals, "total_steps": len(steps)},
+            "extra": {**header["extra"], "created_at": header["created_at"],
+                      "complete": self.closed},
+        }  # fmt: skip
+        if self.broken:
+            tail = {"notes": f"{self.broken} lines of the record cannot be read", **tail}
+        inner = b",\n".join(steps)
+        return dump(head)[:-1] + b',"steps":[\n' + inner + b"\n]," + dump(tail)[1:] + b"\n"
 
 
 def document(raw: bytes, run: str) -> bytes:
     """Make the document of a trajectory's lines: valid, whatever became of their end."""
-    found = unread(raw, run)
-    steps = found.steps or [dump(_NOTHING)]
-    head: dict[str, Any] = {
-        "schema_version": VERSION, "session_id": found.header["session_id"],
-        "agent": found.header["agent"],
-    }  # fmt: skip
-    tail: dict[str, Any] = {
-        "final_metrics": {**_totals(steps), "total_steps": len(steps)},
-        "extra": {**found.header.get("extra", {}), "created_at": found.header["created_at"],
-                  "complete": found.closed},
-    }  # fmt: skip
-    if found.broken:
-        tail = {"notes": f"{found.broken} lines of the record cannot be read", **tail}
-    inner = b",\n".join(steps)
-    return dump(head)[:-1] + b',"steps":[\n' + inner + b"\n]," + dump(tail)[1:] + b"\n"
+    return Lines.of(raw, run).document()
 
 
 def _loaded(line: bytes) -> dict[str, Any]:
@@ -156,15 +179,3 @@ def _lost(run: str) -> dict[str, Any]:
         "session_id": f"job-{run}", "agent": {"name": "unknown", "version": "unknown"},
         "created_at": "", "extra": {},
     }  # fmt: skip
-
-
-def _totals(steps: list[bytes]) -> dict[str, Any]:
-    totals: dict[str, Any] = {}
-    for line in steps:
-        if _METRICS not in line:
-            continue
-        metrics = _loaded(line).get("metrics") or {}
-        for name, total in _TOTALS.items():
-            if name in metrics:
-                totals[total] = totals.get(total, 0) + metrics[name]
-    return totals

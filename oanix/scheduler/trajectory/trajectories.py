@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from oanix.bell import Bell
-from oanix.lib.atif import Header, stamp, unread
+from oanix.lib.atif import Header, stamp
 from oanix.scheduler.job import Job
 from oanix.scheduler.spec import Source
 from oanix.scheduler.trajectory.recorder import Recorder
@@ -57,10 +57,10 @@ class Trajectories:
     def open(self, job: Job) -> Recorder:
         """Begin to record a job, or go on."""
         record = self._logs.open_run(str(job.id)).record
-        raw = record.content()
-        found = unread(raw, str(job.id))
+        found = record.read()
+        begun = found.header is not None or bool(found.steps)
         recorder = job.trajectory = Recorder(
-            record, len(found.steps), b"\n" in raw, now=self._now, mask=self._mask,
+            record, len(found.steps), begun, now=self._now, mask=self._mask,
             wrote=job.output.ring, session=self._session, dirty=lambda: self._dirty(recorder),
         )  # fmt: skip
         return recorder

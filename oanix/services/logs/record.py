@@ -14,7 +14,7 @@ import trio
 
 from oanix.caller import Caller
 from oanix.errors import fault
-from oanix.lib.atif import document
+from oanix.lib.atif import Lines
 from oanix.node import READABLE, Handle, Node
 from oanix.services.logs import host
 from oanix.services.logs.files import HostHandle, TextHandle
@@ -28,7 +28,7 @@ RECORDS: Final = (LINES, DOCUMENT)
 """Names that nobody but the runtime writes to."""
 
 SMALL: Final = 65_536
-"""Bytes of lines that are made into a document at once."""
+"""Bytes of lines that are read at once."""
 
 
 class Record:
@@ -41,7 +41,10 @@ class Record:
         self._lines = LinesNode(self, shared.next_qid())
         self._document = DocumentNode(self, shared.next_qid())
         self._torn = True
-        self._made: tuple[tuple[int, int], bytes] | None = None
+        self._read = Lines(folder.name)
+        self._seen = 0
+        """How many bytes of the file were read."""
+        self._made: bytes | None = None
 
     @property
     def exists(self) -> bool:
@@ -78,37 +81,45 @@ class Record:
         self.shared.changed(self._lines.qid)
         self.shared.changed(self._document.qid)
 
-    def content(self) -> bytes:
-        """Give the lines; nothing when there are none yet. Raises OSError."""
+    def read(self) -> Lines:
+        """Give the lines, as far as there are any; only what is new is read. Raises OSError."""
         if not self.exists:
-            return b""
-        with open(self.file.path, "rb") as file:
-            return file.read()
+            return Lines(self.folder.name)
+        size = self.file.stat().st_size
+        if size < self._seen:
+            # Somebody has put another file in its place.
+            self._read, self._seen = Lines(self.folder.name), 0
+        if size > self._seen:
+            raw = self._content(self._seen)
+            self._seen += len(raw)
+            self._read.feed(raw)
+            self._made = None
+        return self._read
 
     def document(self) -> bytes:
-        """Give the document as it is now, made again only when there is more. Raises OSError."""
-        made, key = self._kept()
-        if made is None:
-            made = document(self.content(), self.folder.name)
-            self._made = key, made
-        return made
+        """Give the document as it is now. Raises OSError."""
+        found = self.read()
+        if self._made is None:
+            self._made = found.document()
+        return self._made
 
     async def made(self) -> bytes:
-        """Give the same; a long one is made in a thread."""
-        made, key = self._kept()
-        if made is not None or key[0] <= SMALL:
-            return self.document()
-        made = await trio.to_thread.run_sync(
-            document, self.content(), self.folder.name, limiter=self.shared.limiter
-        )
-        self._made = key, made
-        return made
+        """Give the same; where there is much to read, a thread does it."""
+        size = self.file.stat().st_size
+        if size - self._seen > SMALL:
+            raw = self._content(0)
+            read = await trio.to_thread.run_sync(
+                Lines.of, raw, self.folder.name, limiter=self.shared.limiter
+            )
+            self._read, self._seen, self._made = read, len(raw), None
+        return self.document()
 
-    def _kept(self) -> tuple[bytes | None, tuple[int, int]]:
-        info = self.file.stat()
-        key = info.st_size, info.st_mtime_ns
-        fits = self._made is not None and self._made[0] == key
-        return self._made[1] if self._made and fits else None, key
+    def _content(self, start: int) -> bytes:
+        with open(self.file.path, "rb") as file:
+            file.seek(start)
+            raw = file.read()
+        # Half a line is taken when it is whole, or goes with the next append.
+        return raw[: raw.rfind(b"\n") + 1]
 
 
 def _refuse_writing(flags: int, name: str) -> None:
