@@ -11,6 +11,8 @@ from oanix.cli.output import escape
 from oanix.lib.atif import Call, Step, Trajectory
 
 NAME_WIDTH: Final = 16
+WIDTH: Final = 32
+"""Columns that the arguments of a call have at least."""
 ARGUMENT_MAX: Final = 80
 """Characters of an argument that is not a path, in a line."""
 
@@ -132,7 +134,7 @@ def one_call(call: Call, paper: Paper) -> str:
     mark = "✗" if call.errno else " "
     took = f"  {duration(call.ms / 1e3)}" if call.ms is not None else ""
     content = escape(call.content) + "".join(f" → {escape(run)}" for run in call.runs)
-    begin = f"    {mark} {escape(call.name):{NAME_WIDTH}} {arguments(call.arguments)}"
+    begin = f"    {mark} {escape(call.name):{NAME_WIDTH}} {arguments(call.arguments):{WIDTH}}"
     begin = paper.cut(begin, 24 + len(took))
     content = paper.cut(content, len(begin) + 2 + len(took))
     if call.errno:

@@ -48,8 +48,8 @@ def test_a_run_is_shown_a_line_a_call_and_does_nothing_to_a_terminal(ran: Oanix)
     assert "job-1-" in text
     assert re.search(r"5 steps, 4 calls, 2 failed, 1,200 prompt tokens, \$0\.5000", text), text
     assert "bad.wasm 'a b' '</pre>'" in text
-    assert re.search(r"✗ make_directory +/workspace/d  EEXIST: File exists", text)
-    assert re.search(r"✗ look_for +/workspace/\.env  ENOENT: not found", text)
+    assert re.search(r"✗ make_directory +/workspace/d +EEXIST: File exists", text)
+    assert re.search(r"✗ look_for +/workspace/\.env +ENOENT: not found", text)
     assert r"/workspace/\x1b[2J\u202e<b>&\"'\n.txt new=true  wrote 1 bytes" in text.replace(
         "\"'", "\\\"'"
     )
