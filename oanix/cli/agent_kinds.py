@@ -17,7 +17,7 @@ from oanix.cli.failures import Failure, sentence
 from oanix.cli.output import Out, escape
 from oanix.env import state_folder
 from oanix.env.state import make_state
-from oanix.lib.agents import Installed, KindStore, read_input, usage
+from oanix.lib.agents import Installed, KindStore, Manifest, read_input, usage
 from oanix.lib.agents.source import hashes_of, read_kind
 from oanix.lib.agents.store import MANIFEST
 
@@ -209,7 +209,7 @@ def install(source: Path, replace: bool) -> None:
     """Install a kind from a folder, an archive of one, or a module. It says what it asks for."""
     with _told():
         manifest, files = read_kind(source)
-        _check_limits(manifest.limits)
+        _check_order(manifest)
         record = {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "from": os.path.abspath(source),
@@ -226,11 +226,14 @@ def install(source: Path, replace: bool) -> None:
         out.line(escape(f"  {need.path}{' (if there)' * need.optional}: {need.why}"))
 
 
-def _check_limits(limits: object) -> None:
+def _check_order(manifest: Manifest) -> None:
+    """Refuse what no job could be ordered with. Raises OSError EINVAL."""
+    from oanix.scheduler.interpreters import interpreter
     from oanix.scheduler.limits import Limits
 
-    assert isinstance(limits, dict)
-    Limits.parse(limits)
+    Limits.parse(manifest.limits)
+    if manifest.interpreter:
+        interpreter(manifest.interpreter)
 
 
 @click.command(short_help="Remove an installed kind.", epilog="""\b

@@ -93,6 +93,7 @@ def test_a_mount_in_the_foreground_ends_by_unmount(oanix: Oanix, mnt: Path) -> N
 
 def test_a_daemon_is_usable_when_its_command_returns(oanix: Oanix, mounted: Path) -> None:
     assert sorted(os.listdir(mounted)) == [
+        "agents",
         "cap",
         "dev",
         "dist",
@@ -145,6 +146,7 @@ def test_ps_tells_what_is_served(oanix: Oanix, mounted: Path) -> None:
     assert Path(run["log"]).is_file()
     assert {service["name"] for service in run["services"]} == {
         "workspace", "logs", "dev", "proc", "http", "ws", "secrets", "relay", "nostr", "jobs",
+        "agents",
     }  # fmt: skip
 
 

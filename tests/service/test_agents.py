@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -124,7 +126,7 @@ async def test_a_broken_kind_says_so_and_harms_no_other(
     assert await reach.read("/scaffold/main.js")
     with pytest.raises(OSError, match="the kind tool is broken"):
         store.get("tool").ready()
-    (tmp_path / "agents/.new-x-1").mkdir()
+    (tmp_path / "agents/.x@1").mkdir()
     (tmp_path / "agents/UP").mkdir()
     assert set(reach.names("/")) == {"README", *store.names()}
     store.remove("tool")
@@ -254,3 +256,37 @@ def test_a_module_alone_is_a_kind(store: KindStore, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with refused(errno.EINVAL, "this is no kind"):
         install(store, tmp_path / "notes.txt")
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from oanix.lib.agents import KindStore
+from oanix.lib.agents.source import read_kind
+store = KindStore(Path(sys.argv[1]))
+manifest, files = read_kind(Path(sys.argv[2]))
+print(flush=True)
+while True:
+    store.install(manifest, files, {}, replace=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_kind_is_replaced_leaves_one_that_is_whole(
+    store: KindStore, tmp_path: Path
+) -> None:
+    source = folder(tmp_path / "source")
+    install(store, source)
+    for round in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", SERVER, tmp_path / "agents", source], stdout=subprocess.PIPE
+        ) as server:
+            assert server.stdout
+            server.stdout.readline()
+            # Somewhere within the first replacements.
+            for _ in range(round * 3):
+                store.get("tool").read("main.js")
+            server.kill()
+        assert store.get("tool").read("main.js") == b"1"
+    install(store, source, replace=True)
+    assert len(os.listdir(tmp_path / "agents")) == 2

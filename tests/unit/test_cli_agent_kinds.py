@@ -88,19 +88,30 @@ def test_what_cannot_be_done_says_why(oanix: Oanix, words: list[str], code: int,
     assert b"Traceback" not in done.stderr
 
 
-def test_limits_that_no_job_may_have_are_refused(oanix: Oanix, tool: Path) -> None:
-    (tool / "manifest.json").write_text(json.dumps({**MANIFEST, "limits": {"speed": 1}}))
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"limits": {"speed": 1}}, b"there is no limit 'speed'"),
+     ({"interpreter": "cobol"}, b"cobol")],
+)  # fmt: skip
+def test_what_no_job_could_be_ordered_with_is_refused(
+    oanix: Oanix, tool: Path, changed: dict[str, object], said: bytes
+) -> None:
+    (tool / "manifest.json").write_text(json.dumps({**MANIFEST, **changed}))
     done = oanix("agent", "install", tool)
     assert done.returncode == os.EX_DATAERR
-    assert b"there is no limit 'speed'" in done.stderr
+    assert said in done.stderr
+    assert "tool" not in kinds(oanix)
 
 
-def test_the_shell_completes_names_of_kinds(oanix: Oanix) -> None:
+@pytest.mark.parametrize(
+    ("words", "offered"), [("info sc", "plain,scaffold\n"), ("run sc", "plain,scaffold\nfile,sc\n")]
+)
+def test_the_shell_completes_names_of_kinds(oanix: Oanix, words: str, offered: str) -> None:
     env = {
-        **oanix.env, "_OANIX_COMPLETE": "bash_complete", "COMP_WORDS": "oanix agent info sc",
+        **oanix.env, "_OANIX_COMPLETE": "bash_complete", "COMP_WORDS": f"oanix agent {words}",
         "COMP_CWORD": "3",
     }  # fmt: skip
     done = subprocess.run(
         oanix.command(), env=env, capture_output=True, text=True, timeout=TIME_OUT_S, check=False
     )
-    assert done.stdout == "plain,scaffold\n", done.stderr
+    assert done.stdout == offered, done.stderr

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_ls_lists_the_default_namespace_of_the_current_directory(oanix: Oanix) -> None:
-    assert oanix("ls").stdout == b"cap\ndev\ndist\njobs\nlogs\nproc\nrelay\nworkspace\n"
+    assert oanix("ls").stdout == b"agents\ncap\ndev\ndist\njobs\nlogs\nproc\nrelay\nworkspace\n"
     assert oanix("ls", "/workspace").stdout == b"folder\nhello.txt\n"
 
 

@@ -15,7 +15,7 @@ def test_the_default_recipe_is_printed_and_builds_the_same(oanix: Oanix) -> None
     assert printed.startswith(b"mount workspace:" + bytes(oanix.here) + b" /workspace\n")
     assert oanix("ns", "show", "-C", oanix.here).stdout == printed
     assert oanix("cat", "-n", "-", "/proc/self/ns", stdin=printed).stdout == printed
-    assert oanix("ns", "check", "-", stdin=printed).stdout == b"-: good, 11 lines\n"
+    assert oanix("ns", "check", "-", stdin=printed).stdout == b"-: good, 12 lines\n"
 
 
 def test_a_recipe_is_printed_as_json(oanix: Oanix) -> None:

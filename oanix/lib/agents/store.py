@@ -3,12 +3,15 @@
 Each is a folder with its manifest, and the files that this names with their hashes:
 
     DIR/<kind>/{manifest.json, installed.json, README, main.js, …}
+
+An installed one is a link to a folder beside it, so that it is replaced in one step.
 """
 
 import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat as modes
 from collections.abc import Mapping
@@ -140,14 +143,14 @@ class KindStore:
         if target.exists() and not replace:
             raise fault(errno.EEXIST, f"the kind {manifest.name} is installed already")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self.folder / f".new-{manifest.name}-{os.getpid()}"
-        shutil.rmtree(new, ignore_errors=True)
+        new = self.folder / f".{manifest.name}@{secrets.token_hex(8)}"
         try:
             _write(new, {**files, MANIFEST: manifest.show().encode(),
                          RECORD: json.dumps(record, indent=2).encode() + b"\n"})  # fmt: skip
             _put_in_place(new, target)
-        finally:
+        except BaseException:
             shutil.rmtree(new, ignore_errors=True)
+            raise
         return self.get(manifest.name)
 
     def remove(self, name: str) -> None:
@@ -155,9 +158,8 @@ class KindStore:
         found = self.get(name)
         if found.shipped:
             raise fault(errno.EPERM, f"the kind {name} ships with OANIX, and stays")
-        gone = found.folder.with_name(f".old-{name}-{os.getpid()}")
-        found.folder.rename(gone)
-        shutil.rmtree(gone)
+        found.folder.unlink()
+        _sweep(found.folder)
 
 
 def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
@@ -220,14 +222,17 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _put_in_place(new: Path, target: Path) -> None:
-    # What was there goes out of the way first: rename(2) replaces only an empty directory.
-    old = target.with_name(f".old-{target.name}-{os.getpid()}")
-    if target.exists():
-        target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    """Have a name mean a new folder, in one step: a kill leaves the old one or the new one."""
+    link = target.with_name(f".link-{target.name}-{os.getpid()}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(new.name)
+    os.replace(link, target)
+    _sweep(target)
+
+
+def _sweep(target: Path) -> None:
+    """Remove the folders that a name has meant before, and what a kill has left of others."""
+    kept = os.readlink(target) if target.is_symlink() else ""
+    for found in target.parent.glob(f".{target.name}@*"):
+        if found.name != kept:
+            shutil.rmtree(found, ignore_errors=True)
