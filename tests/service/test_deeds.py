@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from oanix.caller import Caller
 from oanix.namespace import Namespace
@@ -13,6 +14,7 @@ from oanix.operation import Deed, Kind, Subject
 from tests.service.http_help import Http, http
 from tests.service.nostr_help import Clock, user
 from tests.service.test_nostr_fs import alone
+from tests.service.ws_help import websockets
 
 
 class Deeds:
@@ -106,6 +108,30 @@ async def test_a_conversation_is_told_once_for_each_request() -> None:
         [(_, said, outcome)] = deeds.told()
         assert said["url"] == web.url("/stall/1000")
         assert outcome.startswith("200 Fine, ")
+
+
+async def test_a_connection_of_websockets_is_told_at_both_ends() -> None:
+    async with websockets() as ws:
+        deeds = Deeds(ws.reach.namespace)
+        talk = await ws.talk("/echo?key=hush")
+        out = await talk.open("out")
+        await talk.send("one\ntwo\n")
+        got = b""
+        while got.count(b"\n") < 2:
+            got += await talk.read(out)
+        url = {"url": ws.server.url("/echo") + "?key=***"}
+        assert deeds.told() == [("open_websocket", url, "connected")]
+        await talk.ctl("close")
+        with trio.fail_after(10):
+            while not deeds.found:
+                await trio.lowlevel.checkpoint()
+        assert deeds.told() == [("close_websocket", url, "2 messages in, 2 out")]
+        talk.close(out)
+        refused = await ws.talk("/404")
+        with pytest.raises(OSError, match="404"):
+            await refused.open("out")
+        [deed] = deeds.found
+        assert (deed.name, deed.error is not None) == ("open_websocket", True)
 
 
 async def test_what_is_published_is_told_and_letters_are_not(tmp_path: Path) -> None:

@@ -304,7 +304,8 @@ class Listed(Watching):
         if isinstance(result, list):
             more = ", …" if len(result) > NAMES_MAX else ""
             names = ", ".join(map(str, result[:NAMES_MAX])) + more
-            outcome = f"{len(result):,} names: {names}" if result else "empty"
+            noun = "name" if len(result) == 1 else "names"
+            outcome = f"{len(result):,} {noun}: {names}" if result else "empty"
         self._seen.call(
             "list_directory", {"path": path}, outcome, error, perf_counter() - started, key=path
         )

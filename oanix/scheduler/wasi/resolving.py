@@ -23,8 +23,8 @@ STEPS_MAX: Final = 4_096
 class Way:
     """Where a path leads: the directory of its last name, that name, and what is there.
 
-    name is empty for a path that has none of its own (`.`, `a/.`, `a/..`); slash: whether it must be a
-    directory, as the path ends with `/`.
+    name is empty for a path that has none of its own (`.`, `a/.`, `a/..`); slash: whether it must
+    be a directory, as the path ends with `/`.
     """
 
     parent: Channel

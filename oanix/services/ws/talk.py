@@ -23,6 +23,7 @@ from oanix.lib.vault import Mask
 from oanix.lib.web import Asker, Connected
 from oanix.lib.websocket import Closed, Ending, Message, WebSocket
 from oanix.lib.websocket.limits import LOST
+from oanix.operation import Deed, did
 from oanix.services.ws.lines import to_line
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Talk:
         self._mask = Mask()
         self._work = trio.CancelScope()
         self._asked: Opening | None = None
+        self._by: Opening | None = None
         self._waiting = 0
         self._closing = False
         self._counts = dict.fromkeys(("messages-in", "messages-out", "bytes-in", "bytes-out"), 0)
@@ -172,6 +174,7 @@ class Talk:
         self.error = None
         self._work = trio.CancelScope()
         self._asked = None if wait else opening
+        self._by = opening
 
     async def connected(self, opening: Opening) -> None:
         """Connect, and wait until it is there. Raises OSError for why it is not."""
@@ -208,6 +211,7 @@ class Talk:
         self.error = error
         if self.state is State.CONNECTING:
             self.state = State.FAILED
+            self._tell("open_websocket", error=error)
         if self._asked is not None:
             by = self._asked
             by.namespace.sentences.report(
@@ -217,6 +221,11 @@ class Talk:
     def _over(self) -> None:
         if self.state is State.OPEN:
             self.state = State.CLOSED
+            counts = self._counts
+            self._tell(
+                "close_websocket",
+                f"{counts['messages-in']:,} messages in, {counts['messages-out']:,} out",
+            )
         while self._parcels:
             parcel = self._parcels.popleft()
             parcel.error = self.gone()
@@ -237,11 +246,18 @@ class Talk:
             ) from None
         self._socket = socket
         self.state = State.OPEN
+        self._tell("open_websocket", "connected")
         self.bell.ring()
         try:
             await self._exchange(socket, made)
         finally:
             await socket.abort()
+
+    def _tell(self, name: str, outcome: str = "", error: OSError | None = None) -> None:
+        by = self._by
+        if by is not None and self.url is not None:
+            deed = Deed(name, {"url": self.url.masked()}, outcome, error)
+            did(by.namespace, by.caller, deed)
 
     async def _exchange(self, socket: WebSocket, made: Connected) -> None:
         limit = made.limits.time_s
