@@ -1,7 +1,8 @@
 """`oanix unmount`: end a mount."""
 
 import errno
-import time
+import os
+import select
 
 import click
 
@@ -16,8 +17,6 @@ Examples:
 
 WAIT_S = 10.0
 """How long a server may take to end after its mount is gone."""
-
-POLL_S = 0.02
 
 
 @click.command(short_help="End a mount.", epilog=EPILOG)
@@ -35,12 +34,25 @@ def unmount(lazy: bool, mountpoint: str) -> None:
     if not mountpoint:
         raise click.UsageError("the mount point is empty")
     mountpoint = followed(mountpoint)
+    server = None if lazy else _server(mountpoint)
     try:
         stale.unmount(mountpoint, lazy=lazy)
+        if server is not None:
+            # The last it does is for its state: whoever removes that comes after it.
+            select.select([server], [], [], WAIT_S)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         raise Failure(sentence(error), mounted_now()) from None
-    end = time.monotonic() + WAIT_S
-    while not lazy and time.monotonic() < end and run_at(mountpoint) is not None:
-        time.sleep(POLL_S)
+    finally:
+        if server is not None:
+            os.close(server)
+
+
+def _server(mountpoint: str) -> int | None:
+    """Give a descriptor of the process that serves a mount, if it lives (pidfd_open(2))."""
+    run = run_at(mountpoint)
+    try:
+        return None if run is None else os.pidfd_open(run.pid)
+    except ProcessLookupError:
+        return None
