@@ -8,12 +8,14 @@ A route says which requests of a path it takes, and answers them with a page or 
 
 from mounts.web.door import WebDoor, listen, tls_context
 from mounts.web.model import Answer, Asked, Bounds, Page, Request, Route, Talk, sentence
+from mounts.web.proxies import Proxies
 
 __all__ = [
     "Answer",
     "Asked",
     "Bounds",
     "Page",
+    "Proxies",
     "Request",
     "Route",
     "Talk",

@@ -52,13 +52,22 @@ class Connection:
         peer: str,
         secure: bool,
         opening: Callable[[], AbstractContextManager[None]],
+        client: Callable[[Headers], str],
+        talking: Callable[[str], AbstractContextManager[str]],
     ) -> None:
+        """Make it.
+
+        client: whose request it is, by its headers. talking: counts a conversation of somebody for
+        as long as it lasts, or says why there is no room for it.
+        """
         self._stream = stream
         self._routes = routes
         self._bounds = bounds
         self._peer = peer
         self._secure = secure
         self._opening = opening
+        self._client = client
+        self._talking = talking
         self._http = h11.Connection(h11.SERVER)
         self._raw = bytearray()
 
@@ -71,7 +80,10 @@ class Connection:
                 asked = await self._head(rest, first=first)
                 first = False
                 if asked.upgrades and (route := self._talker(asked)):
-                    await self._talk(route, asked)
+                    with self._talking(asked.peer) as full:
+                        if full:
+                            raise _Ended(sentence(503, full))
+                        await self._talk(route, asked)
                     return
                 await self._answer(asked)
                 rest = self._http.trailing_data[0]
@@ -130,7 +142,10 @@ class Connection:
         path, _, query = target.partition("?")
         if not path.startswith("/"):
             raise _Ended(sentence(400, "the target of a request is a path"))
-        return Asked(request.method.decode("ascii"), path, query, headers, self._peer, self._secure)
+        return Asked(
+            request.method.decode("ascii"), path, query, headers, self._client(headers),
+            self._secure,
+        )  # fmt: skip
 
     async def _body(self) -> bytes:
         """Read the body within its bounds. Raises _Ended."""

@@ -14,6 +14,7 @@ import trio
 
 from mounts.web.connection import Connection, turn_away
 from mounts.web.model import Bounds, Route
+from mounts.web.proxies import Proxies
 from oanix.errors import fault
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class WebDoor:
         bounds: Bounds | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
+        """Make it. proxies: whose word for who asks is taken."""
+        self._proxies = proxies or Proxies()
         self.bounds = bounds or Bounds()
         self._routes = tuple(routes)
         self._tls = tls
@@ -77,7 +81,7 @@ class WebDoor:
     async def _serve(self, stream: trio.SocketStream) -> None:
         address = _address(stream)
         key = _key(address)
-        full = self._full(key)
+        full = self._full("" if self._proxies.trusts(address) else key)
         if full:
             self.turned_away += 1
             log.debug("peer=%s turned away: %s", address, full)
@@ -86,18 +90,15 @@ class WebDoor:
         # Shielded: when the port closes, `serving` gives each its time.
         with trio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
-            self._of_address[key] += 1
             try:
-                await self._converse(stream, address, scope)
+                with self._counted(key):
+                    await self._converse(stream, address, scope)
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 log.debug("peer=%s connection lost: %s", address, error)
             except Exception:
                 log.exception("peer=%s: the connection failed", address)
             finally:
                 self._scopes.discard(scope)
-                self._of_address[key] -= 1
-                if not self._of_address[key]:
-                    del self._of_address[key]
                 await trio.aclose_forcefully(stream)
 
     async def _converse(
@@ -114,6 +115,7 @@ class WebDoor:
         connection = Connection(
             secured, self._routes, self.bounds,
             peer=address, secure=self._tls is not None, opening=partial(self._opening, scope),
+            client=partial(self._proxies.client, address), talking=partial(self._talking, address),
         )  # fmt: skip
         await connection.run()
 
@@ -129,9 +131,36 @@ class WebDoor:
         finally:
             self._openings.pop(scope, None)
 
+    @contextmanager
+    def _talking(self, address: str, client: str) -> "Iterator[str]":
+        """Count a conversation of who asks through a proxy, or say why there is no room for it."""
+        if client == address:
+            yield ""  # he was counted when he came
+            return
+        key = _key(client)
+        full = self._crowded(key)
+        if full:
+            yield full
+            return
+        with self._counted(key):
+            yield ""
+
+    @contextmanager
+    def _counted(self, key: str) -> "Iterator[None]":
+        self._of_address[key] += 1
+        try:
+            yield
+        finally:
+            self._of_address[key] -= 1
+            if not self._of_address[key]:
+                del self._of_address[key]
+
     def _full(self, key: str) -> str:
         if len(self._scopes) >= self.bounds.connections:
             return "too many connections; come back later"
+        return self._crowded(key) if key else ""
+
+    def _crowded(self, key: str) -> str:
         if self._of_address[key] >= self.bounds.per_address:
             return "too many connections from your address; close one first"
         return ""

@@ -67,7 +67,7 @@ class Plan:
 @click.argument("paths", metavar="[DIR] MOUNTPOINT", nargs=-1, required=True)
 def mount(
     recipe: str | None, ro: bool, options: tuple[str, ...], web: tuple[str, ...], url: str,
-    tls_cert: str, tls_key: str, daemon: bool, paths: tuple[str, ...],
+    tls_cert: str, tls_key: str, proxies: tuple[str, ...], daemon: bool, paths: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Serve DIR (default: the current directory), or a recipe, at MOUNTPOINT.
 
@@ -80,7 +80,7 @@ def mount(
     source = source_of(recipe, directory)
     parsed = _options([*options, *(["ro"] if ro else [])])
     mountpoint = _mountpoint(paths[-1], source)
-    port = port_plan(web, url, tls_cert, tls_key)
+    port = port_plan(web, url, tls_cert, tls_key, proxies)
     key = key_of(source, ask=True, mountpoint=mountpoint)
     plan = Plan(source, mountpoint, parsed, port, key=key)
     if not daemon:

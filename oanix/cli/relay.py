@@ -29,6 +29,7 @@ Examples:
   oanix relay serve
   oanix relay serve --listen 7777 --listen '[::1]:7777' ~/relay
   oanix relay serve --admin npub1… --url wss://relay.example.com/ --listen 0.0.0.0:7777
+  oanix relay serve --proxy 127.0.0.1 --url wss://relay.example.com/   behind nginx or Caddy
   oanix relay serve --policy rules.txt --json | jq -r '.urls[]'
 
 \b
@@ -63,11 +64,12 @@ def relay() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object when it serves: urls.")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(file_okay=False))
 def serve(
-    listen: tuple[str, ...], url: str, tls_cert: str, tls_key: str, name: str | None,
+    listen: tuple[str, ...], url: str, tls_cert: str, tls_key: str, proxies: tuple[str, ...],
+    name: str | None,
     admin: tuple[str, ...], policy: TextIO | None, as_json: bool, folder: str | None,
 ) -> None:  # fmt: skip
     """Serve the relay that is kept in DIR (default: `relay` in the state folder) until Ctrl-C."""
-    plan = port_plan(listen or (LISTEN,), url, tls_cert, tls_key)
+    plan = port_plan(listen or (LISTEN,), url, tls_cert, tls_key, proxies)
     where = os.path.abspath(folder or os.path.join(state_folder(), "relay"))
     os.makedirs(where, 0o700, exist_ok=True)
     commands = [f"name {name}"] if name is not None else []

@@ -10,7 +10,17 @@ import click
 import trio
 from attrs import frozen
 
-from mounts.web import Answer, Asked, Request, Route, WebDoor, listen, sentence, tls_context
+from mounts.web import (
+    Answer,
+    Asked,
+    Proxies,
+    Request,
+    Route,
+    WebDoor,
+    listen,
+    sentence,
+    tls_context,
+)
 from oanix.cli.failures import Failure
 from oanix.cli.failures import sentence as told
 from oanix.lib.websocket import Limits, WebSocket
@@ -36,10 +46,15 @@ class PortPlan:
     url: str = ""
     certificate: str = ""
     key: str = ""
+    proxies: tuple[str, ...] = ()
 
 
 def takes_tls(command: F) -> F:
     """Give a command the options of a port, but for where it listens."""
+    command = click.option(
+        "--proxy", "proxies", metavar="NETWORK", multiple=True,
+        help="Believe who asks by X-Forwarded-For from there.",
+    )(command)  # fmt: skip
     command = click.option(
         "--tls-key", metavar="FILE", default="", help="Serve TLS with this key (PEM)."
     )(command)
@@ -51,11 +66,17 @@ def takes_tls(command: F) -> F:
     )(command)
 
 
-def port_plan(where: Sequence[str], url: str, certificate: str, key: str) -> PortPlan:
+def port_plan(
+    where: Sequence[str], url: str, certificate: str, key: str, proxies: Sequence[str]
+) -> PortPlan:
     """Check what was given for a port. Raises UsageError."""
     if bool(certificate) != bool(key):
         raise click.UsageError("--tls-cert and --tls-key go together")
-    return PortPlan(tuple(where), url, *map(_absolute, (certificate, key)))
+    try:
+        Proxies(proxies)
+    except ValueError as error:
+        raise click.UsageError(f"--proxy is an address or a network: {error}") from None
+    return PortPlan(tuple(where), url, _absolute(certificate), _absolute(key), tuple(proxies))
 
 
 def _absolute(path: str) -> str:
@@ -92,7 +113,8 @@ async def web_port(namespace: "Namespace", plan: PortPlan) -> AsyncIterator[list
         raise Failure(told(error), _advice(error), os.EX_UNAVAILABLE) from error
     hosts = _hosts(listeners)
     scheme = "wss" if tls is not None else "ws"
-    async with WebDoor(relay_routes(relay, hosts), tls=tls).serving(listeners):
+    door = WebDoor(relay_routes(relay, hosts), tls=tls, proxies=Proxies(plan.proxies))
+    async with door.serving(listeners):
         yield [f"{scheme}://{host}/" for host in _shown(listeners)]
 
 

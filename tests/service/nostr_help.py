@@ -10,7 +10,7 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from mounts.web import WebDoor, listen
+from mounts.web import Proxies, WebDoor, listen
 from oanix.channel import OpenFile
 from oanix.cli.web_port import relay_routes
 from oanix.kit import Opening
@@ -82,9 +82,9 @@ class Served:
 
 @asynccontextmanager
 async def relay(
-    folder: Path, clock: Clock, *, port: int = 0, policy: str = ""
+    folder: Path, clock: Clock, *, port: int = 0, policy: str = "", proxies: tuple[str, ...] = ()
 ) -> AsyncIterator[Served]:
-    """Serve a relay; its policy may be given."""
+    """Serve a relay; its policy, and the proxies that it believes, may be given."""
     fs = RelayFs(folder, clock=clock)
     async with fs.running():
         if policy:
@@ -92,7 +92,8 @@ async def relay(
         listeners = await listen(f"127.0.0.1:{port}")
         number = listeners[0].socket.getsockname()[1]
         hosts = frozenset({f"127.0.0.1:{number}"})
-        async with WebDoor(relay_routes(fs.relay, hosts)).serving(listeners):
+        door = WebDoor(relay_routes(fs.relay, hosts), proxies=Proxies(proxies))
+        async with door.serving(listeners):
             yield Served(fs, number, Reach.of(fs))
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from oanix.lib.nostr import Template
 from oanix.lib.nostr.auth import auth_template, http_header, http_template
 from oanix.lib.websocket import Closed, WebSocket
-from tests.service.nostr_help import SIGNERS, Clock, relay
+from tests.service.nostr_help import SIGNERS, Clock, Served, relay
 from tests.service.test_web_door import answer, get
 
 ANN = SIGNERS["ann"]
@@ -71,3 +72,31 @@ async def test_an_address_that_is_banned_is_sent_away_with_the_reason(tmp_path: 
         with pytest.raises(Closed) as closed:
             await socket.receive()
         assert (closed.value.ending.code, closed.value.ending.reason) == (1008, "go away")
+
+
+async def test_rules_are_for_who_asks_through_a_proxy_and_nobody_else_is_believed(
+    tmp_path: Path,
+) -> None:
+    rules = "deny connect address=203.0.113.0/24 -- go away\nrate write 1/min by=address\n"
+
+    async def told(it: Served, address: str, text: str) -> list[object]:
+        stream = await trio.open_tcp_stream("127.0.0.1", it.port)
+        headers = (("X-Forwarded-For", address),)
+        socket = await WebSocket.connect(stream, host="here", target="/", headers=headers)
+        async with socket:
+            assert json.loads(await socket.receive())[0] == "AUTH"
+            event = ANN.sign_now(Template(1, text, (), 1_700_000_000))
+            await socket.send(json.dumps(["EVENT", json.loads(event.json())]))
+            answer: list[object] = json.loads(await socket.receive())
+            return answer
+
+    async with relay(tmp_path / "1", Clock(), policy=rules, proxies=("127.0.0.1",)) as it:
+        with pytest.raises(Closed) as closed:
+            await told(it, "203.0.113.9", "one")
+        assert closed.value.ending.reason == "go away"
+        assert (await told(it, "198.51.100.1", "one"))[2] is True
+        assert (await told(it, "198.51.100.2", "two"))[2] is True
+        assert str((await told(it, "198.51.100.1", "three"))[3]).startswith("rate-limited: ")
+    async with relay(tmp_path / "2", Clock(), policy=rules) as it:
+        assert (await told(it, "203.0.113.9", "one"))[2] is True
+        assert str((await told(it, "198.51.100.2", "two"))[3]).startswith("rate-limited: ")

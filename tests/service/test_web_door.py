@@ -11,7 +11,7 @@ import trio
 import trustme
 from attrs import define
 
-from mounts.web import Answer, Asked, Bounds, Request, Route, WebDoor, listen, sentence
+from mounts.web import Answer, Asked, Bounds, Proxies, Request, Route, WebDoor, listen, sentence
 from oanix.lib.websocket import Closed, WebSocket
 
 
@@ -92,10 +92,10 @@ async def answer(stream: trio.abc.Stream) -> tuple[int, dict[str, str], bytes]:
 
 @asynccontextmanager
 async def port(
-    bounds: Bounds | None = None, tls: ssl.SSLContext | None = None
+    bounds: Bounds | None = None, tls: ssl.SSLContext | None = None, proxies: Proxies | None = None
 ) -> AsyncIterator[Port]:
     listeners = await listen("127.0.0.1:0")
-    door = WebDoor(ROUTES, bounds, tls=tls)
+    door = WebDoor(ROUTES, bounds, tls=tls, proxies=proxies)
     async with door.serving(listeners):
         yield Port(door, listeners[0].socket.getsockname()[1])
 
@@ -309,3 +309,29 @@ async def test_a_port_that_is_taken_is_told() -> None:
     for one in listeners:
         await one.aclose()
     assert sentence(404).body == b"Not Found\n"
+
+
+async def test_the_bound_of_an_address_is_of_who_asks_through_a_proxy() -> None:
+    bounds = Bounds(per_address=2)
+
+    async with port(bounds, proxies=Proxies(["127.0.0.1"])) as it:
+
+        async def talk(address: str) -> WebSocket:
+            headers = (("X-Forwarded-For", address),)
+            stream = await it.connect()
+            return await WebSocket.connect(stream, host="here", target="/", headers=headers)
+
+        first, second = await talk("2a00::1"), await talk("2a00::2")
+        other = await talk("203.0.113.7")
+        with pytest.raises(OSError, match="503"):
+            await talk("2a00::3")
+        for socket in (first, second, other):
+            await socket.send("still here")
+            assert await socket.receive() == "still here"
+        await first.close()
+        with trio.fail_after(5):
+            while it.door.connections > 2:
+                await trio.lowlevel.checkpoint()
+        third = await talk("2a00::3")
+        for socket in (second, other, third):
+            await socket.close()
