@@ -16,7 +16,6 @@ from oanix.channel import OpenFile
 from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
-from oanix.recipe import parse
 from oanix.scheduler import kinds
 from oanix.scheduler.engine import DIRECT, Ended, Guest, GuestLimits, Used
 from oanix.scheduler.family import ancestors
@@ -97,7 +96,8 @@ class WasiRunner:
             if given.is_directory:
                 raise fault(errno.EISDIR, f"{spec.stdin.path} is a directory: no job can read it")
         # `ns` has it from here on.
-        job.recipe = home.derive(parse(self._recipe(job, home), "namespace")).recipe()
+        shown = partial(self._shown, job)
+        job.recipe = world(home, self._recipe(job, home), {}, shown).recipe()
 
     def _home(self, job: Job) -> Namespace:
         if job.home is not None:

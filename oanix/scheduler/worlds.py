@@ -1,5 +1,6 @@
 """Worlds: the namespace of a job, as its order or the default grants it."""
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -7,6 +8,7 @@ from attrs import evolve
 
 from oanix.caller import Caller
 from oanix.channel import Channel
+from oanix.errors import fault
 from oanix.namespace import Namespace
 from oanix.recipe import parse, quote
 from oanix.table import Member, mapped
@@ -50,6 +52,8 @@ def world(
     Raises RecipeError, with line and column; OSError as `shown`.
     """
     space = parent.derive(parse(recipe, "namespace"), given)
+    if not space.root.is_directory:
+        raise fault(errno.ENOTDIR, "namespace: the root of a job is a directory, and no file")
     space.table = mapped(
         space.table, lambda place: evolve(place, members=tuple(map(shown, place.members)))
     )

@@ -270,10 +270,11 @@ async def test_a_job_cannot_bind_or_read_what_its_maker_may_not(here: Jobs) -> N
     other = here.by(Caller(uid=2_000, gid=2_000, session="other"))
     theirs = await other.start("hello")
     await other.wait(theirs)
-    for more in ({"stdin": {"path": f"/jobs/{theirs}/stdout"}},
-                 {"namespace": f"bind /jobs/{theirs}/stdout /in\n"}):  # fmt: skip
-        line = await here.run("hello", **more)
-        assert line == f"failed error job {theirs} belongs to another"
+    line = await here.run("hello", stdin={"path": f"/jobs/{theirs}/stdout"})
+    assert line == f"failed error job {theirs} belongs to another"
+    job = await here.new("hello", namespace=f"bind /jobs/{theirs}/stdout /in\n")
+    with pytest.raises(PermissionError, match="belongs to another"):
+        await here.tell(job, "start")
     for path, number in (("/none", errno.ENOENT), ("/dev", errno.EISDIR)):
         job = await here.new("hello", stdin={"path": path})
         with pytest.raises(OSError, match=path) as refused:
