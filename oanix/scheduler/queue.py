@@ -4,15 +4,18 @@ What a job is now lives in memory; here it is written down, many jobs to a trans
 know that it is on the disk waits for that with `saved`.
 """
 
+import errno
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
 import trio
 
 from oanix.bell import Bell
+from oanix.errors import fault
 from oanix.scheduler.job import Job, State
 from oanix.scheduler.spec import parse_spec
 from oanix.store import Row, Store, Value
@@ -53,6 +56,9 @@ MIGRATIONS: Final = (
 )
 """Schema 1: a row a job; its id is never used again. 2: what was stopped stays so."""
 
+RETRY_S: Final = 1.0
+"""How long after a failure what could not be written is tried again."""
+
 _COLUMNS: Final = (
     "id", "owner", "uid", "gid", "parent", "spec", "created", "priority", "state", "reason",
     "tries", "ordered", "due", "started", "ended", "exit", "usage", "sealed", "recipe", "result",
@@ -70,7 +76,7 @@ class Queue:
     def __init__(self, path: Path) -> None:
         """Open the database, if there is one; else it is made for the first job.
 
-        Raises OSError as `Store.open`.
+        One that cannot be used is told by `broken`: there are no jobs then, and none can be made.
         """
         self._path = path
         self._stores: tuple[Store, Store] | None = None
@@ -80,7 +86,20 @@ class Queue:
         self._work, self._done = Bell(), Bell()
         self._asked = self._written = 0
         self._failed: OSError | None = None
-        self._last = self._highest() if path.exists() else 0
+        self.broken: OSError | None = None
+        """Why the database cannot be used."""
+        self._last = 0
+        if path.exists():
+            with self._using():
+                self._last = self._highest()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("%s cannot be used, and there are no jobs: %s", self._path, error.strerror)
+            self.broken = error
 
     @property
     def _opened(self) -> "tuple[Store, Store]":
@@ -88,7 +107,11 @@ class Queue:
         if self._stores is None:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             first = Store.open(str(self._path), MIGRATIONS)
-            self._stores = first, Store.open(str(self._path), MIGRATIONS)
+            try:
+                self._stores = first, Store.open(str(self._path), MIGRATIONS)
+            except BaseException:
+                first.close()
+                raise
         return self._stores
 
     def _ask(self, sql: str, *values: Value) -> list[Row]:
@@ -99,7 +122,10 @@ class Queue:
         return cast("int", rows[0][0]) if rows else 0
 
     def next_id(self) -> int:
-        """Give an id that no job has ever had."""
+        """Give an id that no job has ever had. Raises OSError where the database is of no use."""
+        if self.broken is not None:
+            number, why = self.broken.errno or errno.EIO, self.broken.strerror
+            raise fault(number, f"{self._path}: {why}; then start the server again")
         self._last += 1
         return self._last
 
@@ -108,6 +134,8 @@ class Queue:
         try:
             if self._dirty or self._gone:
                 self._put([_row(job) for job in self._dirty.values()], list(self._gone))
+        except OSError as error:
+            log.warning("%d jobs could not be written: %s", len(self._dirty), error.strerror)
         finally:
             for store in self._stores or ():
                 store.close()
@@ -144,14 +172,15 @@ class Queue:
                 await trio.to_thread.run_sync(self._put, rows, gone, limiter=self._limiter)
                 self._failed = None
             except OSError as error:
-                log.warning("%d jobs could not be written: %s", len(jobs), error.strerror)
+                if self._failed is None or self._failed.errno != error.errno:
+                    log.warning("%d jobs could not be written: %s", len(jobs), error.strerror)
                 self._failed = error
                 for job in jobs:
                     self._dirty.setdefault(job.id, job)
                 self._gone.update(gone)
                 self._written = number
                 self._done.ring()
-                await trio.sleep(1)
+                await trio.sleep(RETRY_S)
                 continue
             self._written = number
             self._done.ring()
@@ -165,17 +194,30 @@ class Queue:
 
     def unfinished(self) -> list[Job]:
         """List the jobs that have not ended, oldest first."""
-        rows = self._ask(f"{_LOAD} WHERE state IN ('pending', 'running') ORDER BY id")
-        return [_job(row) for row in rows]
+        found: list[Job] = []
+        with self._using():
+            for row in self._ask(f"{_LOAD} WHERE state IN ('pending', 'running') ORDER BY id"):
+                try:
+                    found.append(_job(row))
+                except (OSError, ValueError, LookupError) as error:
+                    # It stays as it is: a version that understands it may come.
+                    log.warning("job %s cannot be read, and does not run: %s", row[0], error)
+        return found
 
     def get(self, number: int) -> Job | None:
-        """Find a job."""
+        """Find a job. Raises OSError as the disk does, EIO for what is no job."""
         rows = self._ask(f"{_LOAD} WHERE id = ?", number)
-        return _job(rows[0]) if rows else None
+        try:
+            return _job(rows[0]) if rows else None
+        except (OSError, ValueError, LookupError) as error:
+            raise fault(errno.EIO, f"job {number} cannot be read: {error}") from None
 
     def ids(self) -> list[int]:
         """List the ids of all jobs, oldest first."""
-        return [cast("int", row[0]) for row in self._ask("SELECT id FROM jobs")]
+        found: list[int] = []
+        with self._using():
+            found = [cast("int", row[0]) for row in self._ask("SELECT id FROM jobs")]
+        return found
 
     def ids_of(self, parent: int) -> list[int]:
         """List the ids of the jobs that a job has made, oldest first."""

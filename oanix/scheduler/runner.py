@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from oanix.node import Handle
     from oanix.scheduler.interpreters import Start
     from oanix.table import Member
+
+log = logging.getLogger(__name__)
 
 NOTHING = Used(wall=0.0, cpu=0.0, memory=0, fuel=None)
 LAST_S = 2.0
@@ -152,7 +155,14 @@ class WasiRunner:
                 job.live = job.pause = job.namespace = job.process = job.script = None
                 process.close()
                 with trio.move_on_after(LAST_S, shield=True):
-                    await self._note(job, "ended", usage=job.usage)
+                    await self._last_note(job)
+
+    async def _last_note(self, job: Job) -> None:
+        try:
+            await self._note(job, "ended", usage=job.usage)
+        except OSError as error:
+            # A job ends as it did, whether that can be written down or not.
+            log.warning("job=%d its end cannot be logged: %s", job.id, error.strerror)
 
     async def _script(self, job: Job, module: Stored) -> Script | None:
         """Look whether a job is a script, and say on the job what runs it."""
@@ -213,13 +223,18 @@ class WasiRunner:
 
     async def _standard(self, job: Job, caller: Caller) -> list[OpenFile | None]:
         """Open its standard input, output and error."""
-        files: list[OpenFile | None] = [await self._input(job, caller)]
-        for name in ("stdout", "stderr"):
-            channel = self._inner.resolve(caller, f"/logs/runs/{job.id}/{name}")
-            log = await channel.open(caller, os.O_WRONLY | os.O_APPEND)
-            kept = Kept(log, caller, partial(_said, job, name))
-            files.append(OpenFile(channel, kept, os.O_WRONLY))
-        return files
+        files = [await self._input(job, caller)]
+        try:
+            for name in ("stdout", "stderr"):
+                channel = self._inner.resolve(caller, f"/logs/runs/{job.id}/{name}")
+                opened = await channel.open(caller, os.O_WRONLY | os.O_APPEND)
+                kept = Kept(opened, caller, partial(_said, job, name))
+                files.append(OpenFile(channel, kept, os.O_WRONLY))
+        except BaseException:
+            for file in files:
+                file.close(caller)
+            raise
+        return list(files)
 
     async def _input(self, job: Job, caller: Caller) -> OpenFile:
         given = job.spec.stdin

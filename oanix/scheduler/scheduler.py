@@ -289,6 +289,7 @@ class Scheduler:
             "waiting": str(states[State.PENDING]),
             "running": str(states[State.RUNNING]),
             "ended": str(len(self._ended)),
+            **({"warning": str(self.queue.broken)} if self.queue.broken is not None else {}),
         }
 
     # Controlling ---------------------------------------------------------------------------------
@@ -437,7 +438,7 @@ class Scheduler:
             job.state, job.due = State.PENDING, self.now() + delay
             job.not_before = self.steady() + delay
             job.reason = f"tried {job.tries} times, last {ending.reason or 'exit'}"
-            self._concluded(job)
+            self._recorded(job)
             self._changed(job)
         else:
             self._finish(job, State.FAILED, ending.reason or "exit")
@@ -452,7 +453,7 @@ class Scheduler:
         job.stopped = False
         if job.by is not None:
             job.by.children.discard(job)
-        self._concluded(job)
+        self._recorded(job)
         job.stdin.end()
         self._changed(job)
         job.output.ring()
@@ -460,6 +461,13 @@ class Scheduler:
         # Whoever still holds it sees its end; others find it on the disk, once it is there.
         if self._nursery is not None:
             self._nursery.start_soon(self._shelve, job)
+
+    def _recorded(self, job: Job) -> None:
+        try:
+            self._concluded(job)
+        except OSError as error:
+            # A job ends as it did, whether that can be written down or not.
+            log.warning("job=%d its end cannot be recorded: %s", job.id, error.strerror)
 
     async def _shelve(self, job: Job) -> None:
         try:
@@ -470,6 +478,11 @@ class Scheduler:
         self._jobs.pop(job.id, None)
         self._ended.add(job.id)
         if len(self._ended) > KEPT * 2:
-            for number in self.queue.ended_before(KEPT):
+            try:
+                old = self.queue.ended_before(KEPT)
+            except OSError as error:
+                log.warning("old jobs cannot be listed, and stay: %s", error.strerror)
+                return
+            for number in old:
                 self.queue.forget(number)
                 self._ended.discard(number)

@@ -79,7 +79,10 @@ def next_turn(
 def _before(job: Job, find: Callable[[int], Job | None]) -> tuple[str, str]:
     """Tell why a job cannot begin any more, or what it waits for, of what it comes after."""
     for number in job.spec.after:
-        before = find(number)
+        try:
+            before = find(number)
+        except OSError as error:
+            return f"error job {number}: {error.strerror}", ""
         if before is None:
             return f"job {number} is gone", ""
         if before.state in (State.FAILED, State.CANCELLED):
