@@ -17,6 +17,9 @@ from oanix.scheduler.limits import Limits, seconds
 SPEC_MAX: Final = 1 << 20
 """Bytes of a specification."""
 
+DEPTH_MAX: Final = 100
+"""Levels of lists and objects in a specification."""
+
 PRIORITY: Final = range(-100, 101)
 ARGS_MAX: Final = 4_096
 AFTER_MAX: Final = 1_000
@@ -98,6 +101,7 @@ def parse_spec(text: str | bytes, base: Spec | None = None) -> Spec:
         raise fault(errno.EINVAL, f"this is no JSON: {str(error)[:200]}") from None
     if not isinstance(said, dict):
         raise fault(errno.EINVAL, "a specification is a JSON object")
+    _check_kept(said)
     changed: dict[str, Any] = {}
     for key, value in said.items():
         reader = _READERS.get(key)
@@ -112,6 +116,27 @@ def parse_spec(text: str | bytes, base: Spec | None = None) -> Spec:
         except OSError as error:
             raise fault(errno.EINVAL, f"{key}: {error.strerror}") from None
     return evolve(base or Spec(), **changed)
+
+
+def _check_kept(said: object) -> None:
+    """Refuse what could not be written down as it was read. Raises OSError EINVAL."""
+    level = [said]
+    for _ in range(DEPTH_MAX):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        level = [
+            value for one in inner for value in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            break
+    else:
+        raise fault(errno.EINVAL, f"this is nested more than {DEPTH_MAX} levels deep")
+    try:
+        json.dumps(said, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        sentence = "a text here has half of a surrogate pair, and so is none of Unicode"
+        raise fault(errno.EINVAL, sentence) from None
+    except ValueError:
+        raise fault(errno.EINVAL, "a number here is beyond all bounds") from None
 
 
 def _no_constant(name: str) -> object:

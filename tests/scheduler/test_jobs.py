@@ -96,6 +96,12 @@ async def test_what_cannot_be_run_says_why(here: Jobs) -> None:
         ('{"timeout": NaN}', "NaN"),
         ('{"after": [1]}', "does not come after itself"),
         ("{" + '"a":{' * 3000 + "}" * 3001, "no JSON"),
+        ('{"input":' + "[" * 600 + "]" * 600 + "}", "100 levels"),
+        ('{"args": ["\\ud800"]}', "surrogate"),
+        ('{"env": {"A": "\\udcff"}}', "surrogate"),
+        ('{"input": {"\\ud800": 1}}', "surrogate"),
+        ('{"module": "/workspace/\\udcff"}', "surrogate"),
+        ('{"input": 1e999}', "beyond all bounds"),
     ],
 )
 async def test_what_is_no_specification_is_refused(here: Jobs, said: str, match: str) -> None:
@@ -103,6 +109,8 @@ async def test_what_is_no_specification_is_refused(here: Jobs, said: str, match:
     with pytest.raises(OSError, match=match) as refused:
         await here.client.write(f"/jobs/{number}/spec", said + "\n", create=False)
     assert refused.value.errno == errno.EINVAL
+    # The queue goes on for everybody.
+    assert await here.run("hello") == "completed 0"
 
 
 async def test_a_specification_may_take_several_lines(here: Jobs) -> None:

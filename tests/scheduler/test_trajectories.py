@@ -1,5 +1,6 @@
 """Trajectories of jobs: what a real module did, as it was seen at the doors of its namespace."""
 
+import errno
 import json
 import os
 import signal
@@ -277,6 +278,56 @@ async def test_however_a_job_ends_its_last_step_says_how(
     assert last["extra"]["exit_line"] == line
     assert last["message"].startswith(said)
     assert module != "trap" or "wasm backtrace" in last["message"]
+
+
+async def test_a_killed_job_and_one_whose_worker_is_gone_end_their_trajectories(
+    here: Jobs, tmp_path: Path
+) -> None:
+    acts = Acts().open("workspace/in.txt").read().hear()
+    (tmp_path / "workspace" / "acts.wasm").write_bytes(acts.module())
+    for end, said in (("kill", "cancelled killed KILL"), ("crash", "failed crashed")):
+        number = await here.start("acts")
+        await here.until(number, "files", lambda told: told.startswith("5 "), "usage")
+        if end == "kill":
+            await here.tell(number, "kill")
+        else:
+            os.kill(int(await here.fact(number, "process")), signal.SIGKILL)
+        assert await here.wait(number) == said
+        found = await read(here, number)
+        assert found["steps"][-1]["message"].startswith(said)
+        # What was open is closed, and so in the record.
+        assert calls(found)[-1][:2] == ("read_file", {"path": "/workspace/in.txt"})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"message": "' + b"x" * 65_536 + b'"}\n', "at most 65536 bytes"),
+        (b'{"message": "\0"}\n', "NUL"),
+        (b"\xff\xfe\n", "line of JSON"),
+        (b'{"message": NaN}\n', "NaN"),
+        (b"[" * 100_000 + b"\n", "at most"),
+        (b"[" * 5_000 + b"]" * 5_000 + b"\n", "line of JSON"),
+        (b"[]\n", "JSON object"),
+        (b'{"source": "user", "message": "", "tool_calls": []}\n', "only a step of an agent"),
+    ],
+)
+async def test_what_is_no_step_is_refused_and_the_next_one_is_taken(
+    here: Jobs, tmp_path: Path, line: bytes, said: str
+) -> None:
+    (tmp_path / "workspace" / "acts.wasm").write_bytes(Acts().hear().module())
+    number = await here.start("acts")
+    await here.reached(number, "running")
+    async with here.client.open(f"/jobs/{number}/task/steps", os.O_WRONLY) as file:
+        with pytest.raises(OSError, match=said) as refused:
+            await file.write(line)
+        assert refused.value.errno == errno.EINVAL
+        # An escape of half a character is JSON; it shows as what it is not.
+        await file.write(b'{"message": "\\ud800 good"}\n')
+    await here.client.write(f"/jobs/{number}/stdin", "x\n", create=False)
+    await here.wait(number)
+    own = [step for step in (await read(here, number))["steps"] if step["extra"]["by"] == "job"]
+    assert [step["message"].lstrip("\ufffd") for step in own] == [" good"]
 
 
 async def test_a_job_that_is_tried_again_has_one_trajectory(here: Jobs) -> None:
