@@ -1,5 +1,6 @@
 """The relay's tables: groups of events, what names them, and what indexes cannot tell apart."""
 
+import hashlib
 from collections.abc import Sequence
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from oanix.lib.nostr import Event, Filter, LocalSigner, Template
 from oanix.lib.nostr.event import TIME_MAX
 from oanix.services.relay.planning import BRANCHES, PROBED
+from oanix.services.relay.policy import RelayPolicy
 from oanix.services.relay.reading import Reader
 from oanix.services.relay.rules import Outcome, may_see
 from oanix.services.relay.schema import MIGRATIONS
@@ -229,3 +231,67 @@ def test_the_pool_has_what_indexes_hold_alike() -> None:
     places = [place(event.created_at, bytes.fromhex(event.id)) for event in ALIKE]
     assert len(set(places)) < len(ALIKE) / 2
     assert max(places) < 1 << 63
+
+
+# What is read for an answer -----------------------------------------------------------------------
+
+STORED = 12_000
+LOOKS = 4
+"""Looks at the clock, one every 2,000 steps of SQLite's machine: an event that is found takes some
+20 of these, so that this is far from enough to read all that is stored."""
+
+
+def _id(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+WRITERS = [_id(-n) for n in range(1, 101)]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    store = Store.open(str(tmp_path_factory.mktemp("large") / "relay.db"), MIGRATIONS)
+    Writer(store).commit(
+        [
+            Event(
+                id=_id(n), pubkey=WRITERS[n % 100], created_at=NOW + n // 3,
+                kind=(1, 7, 30_023)[n % 3], tags=(("t", str(n % 100)), ("d", str(n))), content="",
+                sig="0" * 128,
+            )
+            for n in range(STORED)
+        ]
+    )  # fmt: skip
+    return Reader(store)
+
+
+@pytest.mark.parametrize(
+    ("asked", "questions"),
+    [
+        pytest.param({}, 1, id="everything"),
+        pytest.param({"since": NOW}, 1, id="since"),
+        pytest.param({"until": NOW + 100}, 1, id="until"),
+        pytest.param({"kinds": [7]}, 1, id="kind"),
+        pytest.param({"kinds": [1, 7], "until": NOW + 100}, 2, id="kinds"),
+        pytest.param({"authors": WRITERS[:1]}, 1, id="author"),
+        pytest.param({"authors": WRITERS[:10]}, 10, id="authors"),
+        pytest.param({"authors": WRITERS[:10], "kinds": [0, 7, 10_002]}, 11, id="of kinds"),
+        pytest.param({"#t": ["7"]}, 1, id="tag"),
+        pytest.param({"#t": [str(n) for n in range(10)], "kinds": [1]}, 10, id="tags"),
+        pytest.param({"ids": [_id(n) for n in range(100)]}, 1, id="ids"),
+    ],
+)
+def test_a_few_events_are_found_without_reading_all(
+    large: Reader, asked: dict[str, object], questions: int
+) -> None:
+    looks = 0
+
+    def over() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > LOOKS + questions
+
+    guest = Guest()
+    with large.asked(RelayPolicy(), guest, over):
+        found, more = large.find([Filter.parse({**asked, "limit": 20})], guest, NOW, 500)
+    assert len(found) == 20
+    assert more

@@ -83,7 +83,11 @@ class Planner:
             among, values = _among("t.term", self._terms.each(letter, wanted))
             tagged = f"e.seq IN (SELECT t.seq FROM tags t WHERE {among})"
             return _plain([(tagged, values), *self._rest(one, skip=letter)])
-        return _plain([*_named(one), *self._rest(one)])
+        conditions = [*_named(one), *self._rest(one)]
+        if not conditions:
+            # SQLite would rather sort everything than look up what an index of all has in order.
+            return Question("events e INDEXED BY by_place", "e", ())
+        return _plain(conditions)
 
     def guard(self, peer: Peer) -> Condition:
         """Leave out gift wraps that are not for who asks (NIP-59)."""
@@ -103,7 +107,7 @@ class Planner:
         found = []
         others = sorted(kinds.difference(alone)) if kinds is not None else []
         if others or kinds is None:
-            among = [_among("e.kind", others)] if others else []
+            among = [_among("+e.kind", others)] if others else []
             found = [_plain([*_by([author]), *among]) for author in authors]
         if alone:
             addresses = [f"{kind}:{author}:" for kind, author in product(alone, authors)]
@@ -121,7 +125,9 @@ class Planner:
         if one.authors is not None:
             found += _by(sorted(one.authors))
         if one.kinds is not None:
-            found.append(_among("e.kind", sorted(one.kinds)))
+            # The sign keeps SQLite from looking among all of a kind where it could among fewer.
+            column = "e.kind" if one == Filter(kinds=one.kinds) else "+e.kind"
+            found.append(_among(column, sorted(one.kinds)))
         return found + [
             self._has(letter, wanted) for letter, wanted in one.tags.items() if letter != skip
         ]
