@@ -70,7 +70,10 @@ CODES = {
 
 
 PATIENCE_S = 1.0
-"""After how long without news it says what it is doing."""
+"""After how long it says why nothing happens yet."""
+
+LOOKS = 5
+"""How often it looks for that."""
 
 _WRONG = (errno.EINVAL, errno.ENOEXEC)
 
@@ -264,10 +267,12 @@ async def _fed(tree: Tree, number: str) -> None:
 
 async def _explained(tree: Tree, number: str) -> None:
     """Say why nothing happens yet, when an interpreter is compiled first."""
-    await trio.sleep(PATIENCE_S)
-    reason = (await _facts(tree, number))["reason"]
-    if reason.startswith("compiles "):
-        complain(f"oanix: it {reason}")
+    for _ in range(LOOKS):
+        await trio.sleep(PATIENCE_S)
+        reason = (await _facts(tree, number))["reason"]
+        if reason.startswith("compiles "):
+            complain(f"oanix: it {reason}")
+            return
 
 
 async def _shown(tree: Tree, path: str, descriptor: int) -> None:

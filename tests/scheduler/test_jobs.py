@@ -416,7 +416,10 @@ async def main():
         await here.reached(number, "running")
         await here.client.write(f"/jobs/{number}/stdin", "said", create=False)
         print(await here.wait(number), (await here.text(number, "stdout")).strip())
+        number, line = await here.run_script("a.js", SCRIPT)
+        print(line, (await here.text(number, "stdout")).strip())
 
+SCRIPT = "os.setTimeout(() => { console.log('late'); std.exit(4) }, 5)"
 assert not engine.DIRECT
 trio.run(main)
 """
@@ -430,7 +433,7 @@ def test_with_another_version_of_wasmtime_jobs_run_by_its_public_interface(tmp_p
     )  # fmt: skip
     assert done.stdout.splitlines() == [
         "completed 0 failed 3 exit failed trap unreachable", "failed cpu failed output",
-        "completed 0 said",
+        "completed 0 said", "failed 4 exit late",
     ], done.stderr  # fmt: skip
     assert "wasmtime has no wasmtime_call_future_poll" in done.stderr
     assert "install the wasmtime that setup.cfg names" in done.stderr

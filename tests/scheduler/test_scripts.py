@@ -320,6 +320,33 @@ async def test_what_is_no_script_is_refused(here: Jobs) -> None:
     assert refused.value.errno == errno.EINVAL
 
 
+async def test_a_script_of_files_imports_the_others_from_its_world(here: Jobs) -> None:
+    await here.client.write("/workspace/parts.js", "export const half = n => n / 2\n")
+    await here.client.write("/workspace/parts.py", "def half(n): return n / 2\n")
+    text = 'import { half } from "/workspace/parts.js"; console.log(half(3))'
+    number, line = await here.run_script("whole.js", text)
+    assert (line, await here.text(number, "stdout")) == ("completed 0", "1.5\n")
+    for name in ("cpython", "micropython"):
+        number, line = await here.run_script(
+            "whole.py", "import sys\nsys.path.append('/workspace')\nimport parts\n"
+            "print(parts.half(3))", interpreter=name,
+        )  # fmt: skip
+        assert (line, await here.text(number, "stdout")) == ("completed 0", "1.5\n")
+    number, line = await here.run_script(
+        "whole.py", "import parts; print(parts.half(3))", env={"PYTHONPATH": "/workspace"}
+    )
+    assert (line, await here.text(number, "stdout")) == ("completed 0", "1.5\n")
+    # Nothing is left beside what was imported.
+    assert not [name for name in here.client.listdir("/workspace") if "cache" in name]
+
+
+async def test_a_script_has_a_size(here: Jobs) -> None:
+    fits = "//" + "x" * ((16 << 20) - 2)
+    assert (await here.run_script("large.js", fits))[1] == "completed 0"
+    _, line = await here.run_script("large.js", fits + "x")
+    assert line == f"failed error a script has at most {16 << 20} bytes"
+
+
 # Where it comes from ------------------------------------------------------------------------------
 
 
@@ -366,6 +393,10 @@ async def test_many_jobs_wait_for_one_compilation(tmp_path: Path) -> None:
         assert (await here.run_script("b.js", "1"))[1] == "completed 0"
     assert [one.stat().st_mtime_ns for one in compiled.iterdir()] == [made]
     assert not list((tmp_path / "jobs" / "compiled").glob("*"))
+    kept.write_bytes(b"broken")
+    async with jobs(tmp_path, cache=compiled.parent) as here:
+        assert (await here.run_script("b.js", "1"))[1] == "completed 0"
+    assert kept.stat().st_size > 1_000_000
     os.chmod(kept, 0o666)
     # What others could have written is native code, and is not run.
     async with jobs(tmp_path, cache=compiled.parent) as here:
