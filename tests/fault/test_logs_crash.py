@@ -123,8 +123,14 @@ async def test_half_a_line_that_a_crash_left_becomes_a_line(tmp_path: Path) -> N
 
 async def test_half_a_line_of_a_run_is_repaired_when_the_run_is_looked_at(tmp_path: Path) -> None:
     make(tmp_path).service.open_run("7")
+    append_on_host(tmp_path / "runs/7/notes.log", b"one\nhalf")
+    assert await make(tmp_path).read("runs/7/notes.log") == b"one\nhalf\n"
+
+
+async def test_what_a_run_printed_stays_as_it_was_byte_by_byte(tmp_path: Path) -> None:
+    make(tmp_path).service.open_run("7")
     append_on_host(tmp_path / "runs/7/stdout", b"one\nhalf")
-    assert await make(tmp_path).read("runs/7/stdout") == b"one\nhalf\n"
+    assert await make(tmp_path).read("runs/7/stdout") == b"one\nhalf"
 
 
 async def test_half_a_line_longer_than_a_buffer_is_found(tmp_path: Path) -> None:

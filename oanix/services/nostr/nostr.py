@@ -47,7 +47,7 @@ LISTS_S: Final = 600
 MISSED_S: Final = 10
 """For how long a list of relays is believed, and for how long that there is none."""
 
-SENT_S: Final = 0.5
+SENT_S: Final = 2.0
 """How long a question waits for what was published before it."""
 
 SIGNER_S: Final = 5

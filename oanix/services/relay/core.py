@@ -41,7 +41,7 @@ BEHIND_S = 5.0
 """New events are made searchable once none came for so long, at the latest after this, and at once
 when somebody searches."""
 
-FOLLOW_S = 0.5
+FOLLOW_S = 1.0
 """How long a search waits for what is stored to be searchable."""
 
 QUICK_S = 0.004
