@@ -23,6 +23,7 @@ from oanix.services.agents import AgentsFs
 from oanix.services.memfs import MemFs
 from oanix.services.workspace import WorkspaceFs
 from tests.reach import ROOT, refused
+from tests.scheduler.atif import valid
 from tests.scheduler.jobs_help import Jobs, jobs, saying
 
 MANIFEST: dict[str, Any] = {
@@ -137,6 +138,10 @@ async def test_what_is_optional_and_missing_is_left_out_and_told(
     )
     started = (await here.client.read_text(f"/logs/runs/{number}/events.jsonl")).splitlines()[0]
     assert json.loads(started)["left_out"] == ["/cap/http (the news)"]
+    found = valid(await here.client.read(f"/logs/runs/{number}/trajectory.json"))
+    assert found["agent"]["name"] == "tool"
+    assert "\nagent: tool\n" in found["steps"][0]["message"]
+    assert "\nleft out: /cap/http (the news)\n" in found["steps"][0]["message"]
     keep(tmp_path, needs=[{"path": "/workspace", "why": "its files"}],
          recipe=["bind /workspace/src /workspace"])  # fmt: skip
     with refused(errno.ENOENT, r"tool needs /workspace/src \(its files\), which this namespace"):

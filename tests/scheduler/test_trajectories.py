@@ -109,7 +109,7 @@ async def test_each_kind_of_operation_is_a_call(here: Jobs, tmp_path: Path) -> N
     assert found[0][2].partition(": ")[0].endswith(" names")
     assert "in.txt" in found[0][2]
     assert [told for _, _, told in found[1:5]] == [
-        "wrote 8 bytes", "wrote 7 bytes", "read 10 bytes, wrote 1 bytes", "done"
+        "wrote 8 bytes", "wrote 7 bytes", "read 10 bytes, wrote 1 byte", "done"
     ]  # fmt: skip
 
 
@@ -454,7 +454,7 @@ def test_a_killed_server_leaves_a_valid_trajectory_and_the_next_one_ends_it(tmp_
             assert found["extra"]["complete"] is True
             assert "notes" not in found
             assert found["steps"][-1]["message"].startswith("failed interrupted")
-            assert ("read_file", {"path": "/workspace/in.txt"}, "read 1 bytes") in calls(found)
+            assert ("read_file", {"path": "/workspace/in.txt"}, "read 1 byte") in calls(found)
 
     trio.run(after)
 

@@ -50,7 +50,7 @@ def test_a_run_is_shown_a_line_a_call_and_does_nothing_to_a_terminal(ran: Oanix)
     assert "bad.wasm 'a b' '</pre>'" in text
     assert re.search(r"✗ make_directory +/workspace/d +EEXIST: File exists", text)
     assert re.search(r"✗ look_for +/workspace/\.env +ENOENT: not found", text)
-    assert r"/workspace/\x1b[2J\u202e<b>&\"'\n.txt new=true  wrote 1 bytes" in text.replace(
+    assert r"/workspace/\x1b[2J\u202e<b>&\"'\n.txt new=true  wrote 1 byte" in text.replace(
         "\"'", "\\\"'"
     )
     assert r"│ hello \x1b[31mred\x1b]0;title\x07 \u202e<script>alert(1)</script>" in text

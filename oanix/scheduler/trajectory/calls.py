@@ -41,9 +41,9 @@ class Made:
         """Tell what came of it."""
         said = [self.outcome] if self.outcome else []
         if self.read:
-            said.append(f"read {self.read:,} bytes")
+            said.append(f"read {size(self.read)}")
         if self.written:
-            said.append(f"wrote {self.written:,} bytes")
+            said.append(f"wrote {size(self.written)}")
         if self.times > 1:
             said.append(f"{self.times:,} times")
         told = ", ".join(said) or "done"
@@ -83,6 +83,11 @@ class Calls:
             if len(same.paths) < PATHS_MAX and path not in same.paths:
                 same.paths.append(path)
         return False
+
+
+def size(number: int) -> str:
+    """Write a number of bytes."""
+    return "1 byte" if number == 1 else f"{number:,} bytes"
 
 
 def shown(value: Any, mask: Mask) -> Any:

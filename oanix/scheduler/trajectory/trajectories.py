@@ -11,6 +11,7 @@ import trio
 from oanix.bell import Bell
 from oanix.lib.atif import Header, stamp
 from oanix.scheduler.job import Job
+from oanix.scheduler.kinds import left_out
 from oanix.scheduler.spec import Source
 from oanix.scheduler.trajectory.recorder import Recorder
 
@@ -89,9 +90,11 @@ class Trajectories:
         )
         module = "" if spec.module.startswith("sha256:") else f"{spec.module}, "
         said = [f"job {job.id} started: {module}sha256:{digest[:12]}…"]
+        said += [f"agent: {spec.kind}"] if spec.kind else []
         said += [f"run by {spec.interpreter}"] if spec.interpreter else []
         said += [f"try {job.tries}"] if job.tries > 1 else []
         said += ["its world:", *(f"  {line}" for line in job.recipe.splitlines())]
+        said += [f"left out: {line}" for line in left_out(spec.namespace)] if spec.kind else []
         said += [f"hidden: {' '.join(hidden) or 'nothing'}", f"limits: {bounds}"]
         recorder.system(
             "\n".join(said), event="started", module=spec.module, digest=digest,
