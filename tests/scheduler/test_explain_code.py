@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
 from oanix.services.agents import AgentsFs
+from oanix.services.workspace import WorkspaceFs
 from tests.scheduler.jobs_help import Jobs, jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+ROOT = Path(__file__).parents[2]
 LONG = "".join(f"    total += {number}  # TODO: say why\n" for number in range(30))
 FILES = {
     "README.md": "# Tea\n\n[![build](x.svg)](y)\n\nMakes *tea* for [two](z) people, again."
@@ -179,3 +182,31 @@ async def test_a_huge_tree_ends_and_says_so(here: Jobs, tmp_path: Path) -> None:
     assert left["files"]["all"] == 20_000
     assert (left["stopped"], left["left_out"]["deep"]) == ("at 20000 files", 1)
     assert "the look ended at 20000 files" in said
+
+
+async def test_the_imports_of_this_project_are_those_that_grimp_finds(
+    here: Jobs, tmp_path: Path
+) -> None:
+    here.namespace.mount(WorkspaceFs(str(ROOT)), "/project")
+    number = await here.start(
+        kind="explain_code", namespace="bind /project /workspace ro", worker=False
+    )
+    assert await here.wait(number) == "completed 0"
+    left = json.loads(await here.text(number, "task/result.json"))
+    packages = ("oanix", "mounts", "coder_api")
+    found = {
+        (one, other) for one, other in left["dependencies"]["files"]
+        if one.endswith(".py") and one.split("/")[0] in packages
+    }  # fmt: skip
+    graph = grimp.build_graph(*packages, cache_dir=None)
+    wanted = {
+        (_path(module), _path(imported)) for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+    }  # fmt: skip
+    assert len(wanted) > 1_000
+    assert found ^ wanted == set()
+
+
+def _path(module: str) -> str:
+    path = module.replace(".", "/")
+    return f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__init__.py"

@@ -177,6 +177,54 @@ def test_no_manifest_uncovers_what_is_hidden_by_default(tmp_path: Path) -> None:
         assert world.resolve(ROOT, path).readdir(ROOT) == ["plain"]
 
 
+CHILD = """
+import * as std from "qjs:std"; import * as os from "qjs:os";
+const read = (path) => std.loadFile(path);
+function put(path, text) {
+  const file = os.open(path, os.O_WRONLY);
+  if (file < 0) throw new Error(`${path}: ${std.strerror(-file)}`);
+  const bytes = Uint8Array.from([...text].map((one) => one.charCodeAt(0)));
+  const done = os.write(file, bytes.buffer, 0, bytes.length);
+  os.close(file);
+  if (done < 0) throw new Error(`${path}: ${std.strerror(-done)}`);
+}
+const file = os.open("/jobs/new", os.O_RDONLY);
+const bytes = new Uint8Array(20);
+const count = os.read(file, bytes.buffer, 0, 20);
+const number = String.fromCharCode(...bytes.subarray(0, count)).trim();
+put(`/jobs/${number}/spec`, JSON.stringify(JSON.parse(scriptArgs[1])) + "\\n");
+put(`/jobs/${number}/ctl`, "start\\n");
+print(read(`/jobs/${number}/wait`).trim(), read(`/jobs/${number}/ns`));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_job_orders_kinds_in_its_own_world_and_no_other(here: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "workspace/sub").mkdir()
+    world = "bind /workspace/sub /workspace\nbind /jobs /jobs\nbind /agents /agents\nseal\n"
+    (tmp_path / "workspace/order.js").write_text(CHILD)
+
+    async def order(recipe: str, **spec: Any) -> str:
+        number = await here.start("", module="/workspace/order.js", namespace=recipe,
+                                  args=[json.dumps(spec)])  # fmt: skip
+        await here.wait(number)
+        return await here.text(number, "stdout") + await here.text(number, "stderr")
+
+    said = await order(world, kind="scaffold", args=["landing", "site"])
+    assert said.startswith("completed 0 bind /workspace /workspace exclude="), said
+    assert (tmp_path / "workspace/sub/site/index.html").exists()
+    assert not (tmp_path / "workspace/site").exists()
+    readonly = world.replace("sub /workspace", "sub /workspace ro")
+    said = await order(readonly, kind="scaffold", args=["landing", "other"])
+    assert said.startswith("failed 1 exit"), said
+    assert not (tmp_path / "workspace/sub/other").exists()
+    without = world.replace("bind /agents /agents\n", "")
+    assert "No such file" in await order(without, kind="scaffold", args=["landing", "third"])
+    wide = await order(world, kind="scaffold", args=["api"], namespace="bind /cap /cap")
+    assert "No such file" in wide
+
+
 # Those that ship ---------------------------------------------------------------------------------
 
 

@@ -10,7 +10,11 @@ export function graph(project, base, depth) {
   const inner = (path) => path.slice(base === '' ? 0 : base.length + 1).replace(/\/$/, '') || '.';
   const linked = new Set(project.edges.flat());
   const plain = [...linked].filter((path) => !project.testing(path));
-  const byFile = plain.length <= FEW;
+  const folders = new Set(project.edges.filter(([from, to]) => !project.testing(from) && !project.testing(to))
+    .map(([from, to]) => [from, to].map((path) => folder(inner(path)).split('/').slice(0, depth).join('/')))
+    .filter(([from, to]) => from !== to).map((pair) => pair.join('\n')));
+  // A drawing of three boxes says nothing.
+  const byFile = plain.length <= FEW || (folders.size < 5 && plain.length <= 2 * FEW);
   const group = (path) => {
     if (byFile && (!project.testing(path) || linked.size <= FEW)) return inner(path);
     const inside = inner(path);
@@ -31,7 +35,7 @@ export function graph(project, base, depth) {
   for (const path of linked) {
     if (!project.testing(path)) tests.delete(group(path));
   }
-  return { byFile, nodes, edges, tests, circles: circles([...linked].sort(), project.edges.filter(([from]) => !from.endsWith('.rs'))) };
+  return { byFile, nodes, edges, tests, circles: circles([...linked].sort(), project.edges.filter(([from, to]) => !from.endsWith('.rs') && project.early.has(`${from}\n${to}`))) };
 }
 
 // Groups of nodes that depend on each other (Tarjan, without recursion).

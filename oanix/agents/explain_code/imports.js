@@ -16,15 +16,16 @@ export function imports(text, language) {
 function python(text) {
   const found = [];
   const plain = text.replace(/"""[\s\S]*?"""|'''[\s\S]*?'''/g, '""').replace(/#[^\n]*/g, '');
-  for (const [, names] of plain.matchAll(/^[ \t]*import[ \t]+([^\n;]+)/gm)) {
+  for (const [, indent, names] of plain.matchAll(/^([ \t]*)import[ \t]+([^\n;]+)/gm)) {
     for (const name of names.split(',')) {
       const module = name.trim().split(/\s/, 1)[0];
-      if (/^[\w.]+$/.test(module)) found.push({ name: module, names: [] });
+      if (/^[\w.]+$/.test(module)) found.push({ name: module, names: [], late: indent !== '' });
     }
   }
-  for (const [, module, list] of plain.matchAll(/^[ \t]*from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;]+)/gm)) {
+  for (const [, indent, module, list] of plain.matchAll(/^([ \t]*)from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;]+)/gm)) {
     const names = list.replace(/[()\\]/g, ' ').split(',').map((one) => one.trim().split(/\s/, 1)[0]).filter(Boolean);
-    found.push({ name: module, names });
+    // What a function imports, or a type checker, is not there when the file begins.
+    found.push({ name: module, names, late: indent !== '' });
   }
   return found;
 }
@@ -32,9 +33,9 @@ function python(text) {
 function script(text, language) {
   const found = [];
   const plain = uncommented(text, language);
-  const pattern = /(?:^|[;\s}])(?:import|export)\s*(?:type\s)?(?:[\w$*{}\s,]*?\sfrom\s*|(?<=import)\s*)(["'])([^"'\n]+)\1|(?<![\w$.])(?:require|import)\s*\(\s*(["'`])([^"'`\n$]+)\3\s*[),]/g;
-  for (const [, , from, , called] of plain.matchAll(pattern)) {
-    found.push({ name: from ?? called });
+  const pattern = /(?:^|[;\s}])(?:import|export)\s*(type\s)?(?:[\w$*{}\s,]*?\sfrom\s*|(?<=import)\s*)(["'])([^"'\n]+)\2|(?<![\w$.])(?:require|import)\s*\(\s*(["'`])([^"'`\n$]+)\4\s*[),]/g;
+  for (const [, type, , from, , called] of plain.matchAll(pattern)) {
+    found.push({ name: from ?? called, late: Boolean(type) });
   }
   return found;
 }

@@ -200,7 +200,7 @@ function cmake(said, text) {
   set.set('PROJECT_NAME', said.name);
   for (const [, sort, name] of plain.matchAll(/\badd_(executable|library)\s*\(\s*"?([^\s")]+)/gi)) {
     const whole = name.replace(/\$\{(\w+)\}/g, (all, key) => set.get(key) ?? all);
-    if (!whole.includes('$')) said.entries.push({ path: '', what: `the ${sort.toLowerCase()} ${whole}` });
+    if (!/\$|::/.test(whole)) said.entries.push({ path: '', what: `the ${sort.toLowerCase()} ${whole}` });
   }
 }
 
@@ -220,7 +220,7 @@ function meson(said, text) {
 function make(said, text) {
   said.sort = 'make';
   const targets = [...text.matchAll(/^([A-Za-z][\w.-]*(?:[ \t]+[A-Za-z][\w.-]*)*)[ \t]*::?(?!=)/gm)].flatMap(([, names]) => names.split(/\s+/));
-  said.targets = [...new Set(targets)];
+  said.targets = [...new Set(targets)].filter((name) => !/\.(?:o|a|so|d|c|h)$/.test(name));
   for (const name of said.targets.filter((one) => /^(?:all|run|test|check|build|install|serve|start|dev|lint|clean)$/.test(one))) said.entries.push({ path: '', what: `make ${name}` });
 }
 

@@ -171,6 +171,7 @@ export class Project {
     const packages = this.manifests.filter(({ sort: one, name }) => one === 'npm' && name).map((one) => ({ name: one.name, main: one.main, folder: folder(one.path) }));
     const resolver = new Resolver(this.tree.files, { crates, goModules, packages });
     const edges = new Map();
+    this.early = new Set();
     this.outside = new Map();
     this.missing = [];
     for (const [file, one] of this.wanted) {
@@ -183,7 +184,9 @@ export class Project {
       const packaged = (path) => (file.language === 'Go' ? `${folder(path)}/` : path);
       const from = packaged(file.path);
       for (const to of (found.inside ?? []).map(packaged)) {
-        if (to !== from) edges.set(`${from}\n${to}`, [from, to]);
+        if (to === from) continue;
+        edges.set(`${from}\n${to}`, [from, to]);
+        if (!one.late) this.early.add(`${from}\n${to}`);
       }
       if (found.outside) {
         const key = `${found.standard ? 's' : 'x'} ${found.outside}`;
@@ -195,7 +198,8 @@ export class Project {
     this.edges = [...edges.values()];
     for (const entry of this.entries.filter(({ main }) => main)) {
       const names = [...resolver.modules].filter(([, path]) => path === entry.path).map(([name]) => name);
-      entry.what = `python3 -m ${names.sort((a, b) => a.length - b.length)[0] ?? (folder(entry.path) || '.')}`;
+      const name = names.sort((a, b) => a.length - b.length)[0]?.replace(/\.?__main__$/, '');
+      entry.what = `python3 -m ${name || folder(entry.path) || '.'}`;
     }
     for (const entry of this.manifests.flatMap(({ path, entries }) => entries.map((one) => ({ from: path, ...one })))) {
       if (entry.module) {
@@ -228,7 +232,7 @@ function paragraph(text, name) {
       if (heading) title = title || stripped(heading);
       else if (!fenced && !/^\s*(```|~~~)/.test(line) && !/^[=\-~^*#"+]{3,}\s*$/.test(line) && !/^\s*(?:\.\. |:\w+:|\||>\s*\[!)/.test(line)) kept.push(line);
     }
-    const said = stripped(kept.join(' '));
+    const said = stripped(kept.map((line) => line.replace(/^\s*>\s?/, '')).join(' '));
     if (said.length > 20 && /[a-z]{3}/i.test(said) && !/^(?:[-*+]|\d+\.)\s/.test(kept.join(' ').trim())) return { title, text: said.slice(0, 1500) };
     if (/^readme(?:\.txt)?$/i.test(name) && !title && said) title = said.slice(0, 120);
   }
@@ -237,6 +241,6 @@ function paragraph(text, name) {
 
 function stripped(text) {
   return text.replace(/<[^>]+>/g, ' ').replace(/\[?!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])\]?(?:\([^)]*\))?/g, ' ')
-    .replace(/\[([^\]]*)\](?:\([^)]*\)|\[[^\]]*\])/g, '$1').replace(/`([^`\n]+?)\s*<[^>]+>`__?/g, '$1').replace(/\|\w[^|]*\|/g, ' ')
+    .replace(/\[([^\]]*)\](?:\([^)]*\)|\[[^\]]*\])?/g, '$1').replace(/`([^`\n]+?)\s*<[^>]+>`__?/g, '$1').replace(/\|\w[^|]*\|/g, ' ')
     .replace(/(\*\*|__)(.+?)\1/g, '$2').replace(/\s+/g, ' ').trim();
 }

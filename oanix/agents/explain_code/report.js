@@ -71,7 +71,7 @@ function summary(add, found) {
   if (main.length) add(`- Written in ${main.map(({ name, share }) => `${name} (${share} %)`).join(', ')}`);
   const said = found.manifests.find(({ license }) => license);
   const firsts = [...new Map([...licences].sort((a, b) => depth(b.path) - depth(a.path) || (a.path < b.path ? 1 : -1)).map((one) => [one.licence, one])).values()]
-    .sort((a, b) => (a.licence === UNKNOWN) - (b.licence === UNKNOWN) || depth(a.path) - depth(b.path)).slice(0, 4);
+    .filter(({ licence }, _, all) => licence !== UNKNOWN || all.length === 1).sort((a, b) => depth(a.path) - depth(b.path)).slice(0, 4);
   const known = firsts.length ? firsts.map(({ path, licence }) => `${licence} (${tick(path)})`).join(', ') : 'no file of it found';
   const rest = licences.length - firsts.length;
   add(`- Licence: ${known}${rest > 0 ? `, and ${plural(rest, 'more file')}` : ''}${said ? `; ${tick(said.path)} says ${said.license}` : ''}`);
@@ -144,8 +144,8 @@ function dependencies(add, found, graph) {
     add(`${plural(files.length, 'import')} between files, by ${found.dependencies.by}; a number says how many${drawn.left.length ? ` (the drawing leaves out ${drawn.left.join(', ')})` : ''}.`, '');
     add('```mermaid', ...drawn.lines, '```', '', '```', ...text(graph, 60), '```', '');
   } else if (files.length) add(`${plural(files.length, 'import')} between files of one folder.`, '');
-  if (circles.length) add(`Files that need each other in a circle: ${circles.slice(0, 5).map((one) => one.slice(0, 12).map(tick).join(', ') + (one.length > 12 ? `, and ${one.length - 12} more` : '')).join('; ')}.`, '');
-  else if (files.length) add('No files need each other in a circle.', '');
+  if (circles.length) add(`Files that need each other in a circle as they begin: ${circles.slice(0, 5).map((one) => one.slice(0, 12).map(tick).join(', ') + (one.length > 12 ? `, and ${one.length - 12} more` : '')).join('; ')}.`, '');
+  else if (files.length) add('No files need each other in a circle as they begin.', '');
   if (used.length) add(`Used most: ${used.slice(0, 10).map(({ path, count }) => `${tick(path)} (${count})`).join(', ')}.`, '');
   const foreign = outside.filter(({ standard }) => !standard);
   const own = outside.filter(({ standard }) => standard);

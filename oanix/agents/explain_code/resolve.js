@@ -1,6 +1,6 @@
 // Resolve: which file of the tree an import means; else what it is called outside.
 
-import { PYTHON, NODE } from './standard.js';
+import { PYTHON, NODE, header } from './standard.js';
 
 export const folder = (path) => (path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '');
 
@@ -61,11 +61,9 @@ export class Resolver {
       const path = [here, ...name.slice(dots).split('.').filter(Boolean)].filter(Boolean).join('/');
       return this.pythonAt(path, names);
     }
-    const found = [];
-    for (const one of names) {
-      const inside = this.modules.get(`${base}.${one}`);
-      if (inside) found.push(inside);
-    }
+    const found = names.map((one) => this.modules.get(`${base}.${one}`)).filter(Boolean);
+    // What is no module of the package stands in the package itself.
+    if (found.length && found.length < names.length && this.modules.has(base)) found.push(this.modules.get(base));
     while (!found.length && base) {
       const inside = this.modules.get(base);
       if (inside) found.push(inside);
@@ -174,10 +172,10 @@ export class Resolver {
     const found = (this.tails.get(tail.slice(tail.lastIndexOf('/') + 1)) ?? [])
       .filter((path) => path === tail || path.endsWith(`/${tail}`));
     // `<stdio.h>` is the system's, even where a test has a file of that name.
-    if (found.length && (how === 'quoted' || tail.includes('/') || found.some((path) => /(^|\/)include\//.test(path)))) {
+    if (found.length && (how === 'quoted' || !header(tail))) {
       return { inside: [found.sort((a, b) => apart(file, a) - apart(file, b))[0]] };
     }
-    return { outside: name, standard: how === 'angled' && !name.includes('/') };
+    return { outside: name, standard: header(name) };
   }
 
   java({ name }) {

@@ -1,4 +1,4 @@
-// What comes with Python and with Node, so that it is told from what has to be installed.
+// What comes with Python, with Node and with a C compiler, so that it is told from what has to be installed.
 
 export const PYTHON = new Set(
   `
@@ -28,3 +28,19 @@ export const NODE = new Set(
   sea sqlite stream string_decoder sys test timers tls trace_events tty url util v8 vm wasi worker_threads zlib
   `.split(/\s+/),
 );
+
+const HEADERS = new Set(
+  `
+  aio alloca argp arm_neon assert byteswap complex conio cpio crypt ctype direct dirent dlfcn elf emmintrin endian
+  err errno error execinfo fcntl features fenv float fmtmsg fnmatch ftw getopt glob grp iconv ifaddrs immintrin
+  intrin inttypes io iso646 langinfo libgen libintl limits link locale malloc math memory mntent monetary mqueue
+  ndbm netdb nl_types obstack paths poll process pthread pty pwd regex resolv sched search semaphore setjmp shadow
+  signal spawn stdalign stdarg stdatomic stdbit stdbool stdckdint stddef stdint stdio stdio_ext stdlib stdnoreturn
+  string strings sysexits syslog tar termios tgmath threads time ttyent uchar ucontext ulimit unistd utime utmpx
+  values wchar wctype windows winsock2 wordexp ws2tcpip x86intrin xlocale xmmintrin
+  `.split(/\s+/),
+);
+
+// C's and the system's headers, and those of C++, which have no ending.
+export const header = (name) => /^(?:sys|arpa|netinet|netinet6|net|netpacket|linux|asm|asm-generic|bits|mach|machine|rpc|scsi|gnu)\//.test(name)
+  || /^(?:[a-z_]+|experimental\/[a-z_]+)$/.test(name) || (name.endsWith('.h') && HEADERS.has(name.slice(0, -2)));
