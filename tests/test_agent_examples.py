@@ -321,6 +321,40 @@ def test_the_test_runner_runs_tests_and_reports(oanix: Oanix) -> None:
     assert b"RuntimeError: broken" in done.stdout
 
 
+@pytest.mark.fuse
+def test_agents_run_in_the_workers_of_a_mount(oanix: Oanix, tmp_path: Path) -> None:
+    here = copied(oanix, "test-runner")
+    copied(oanix, "log-summary")
+    (here / "tests").mkdir()
+    (here / "tests" / "test_own.py").write_text(
+        "import unittest\nclass Own(unittest.TestCase):\n"
+        "    def test_good(self): pass\n    def test_bad(self): self.fail('no')\n"
+    )
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    server = oanix.start("mount", here, mountpoint)
+    try:
+        assert server.stderr is not None
+        assert server.stderr.readline().startswith(b"oanix: mounted")
+        done = oanix("agent", "run", "--json", "run_tests.py")
+        assert done.returncode == 1, done.stderr
+        number = json.loads(done.stdout.splitlines()[-1])["id"]
+        job = mountpoint / "jobs" / number
+        told = json.loads((job / "task" / "result.json").read_text())
+        assert (told["tests"], told["failures"]) == (2, 1)
+        facts = dict(line.split(" ", 1) for line in (job / "status").read_text().splitlines())
+        assert facts["interpreter"] == "cpython"
+        with (mountpoint / "logs" / "events.jsonl").open("a") as events:
+            events.write('{"level": "error", "message": "lost 12"}\n' * 3)
+        (here / "summary.ns").write_text("bind /logs /input ro\nseal\n")
+        done = oanix("agent", "run", "--world", "summary.ns", "summarise.py")
+        assert b"levels: error 3" in done.stdout, done.stderr
+    finally:
+        oanix("unmount", "--lazy", mountpoint)
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=TIME_OUT_S)
+
+
 # Line count ---------------------------------------------------------------------------------------
 
 

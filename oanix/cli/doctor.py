@@ -18,7 +18,8 @@ Examples:
 @click.command(short_help="See what this machine can do.", epilog=EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def doctor(as_json: bool) -> None:
-    """Look at what this machine offers: FUSE, namespaces, watching files, limits.
+    """Look at what this machine offers: FUSE, namespaces, watching files, limits,
+    what runs scripts.
 
     Each is ok, warn (something works less well) or fail (nothing can be mounted), with what follows
     and what to do. Exits with 69 when something fails.

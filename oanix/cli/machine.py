@@ -19,6 +19,7 @@ from attrs import frozen
 
 from oanix.env import state_folder
 from oanix.env.state import make_state
+from oanix.scheduler.interpreters import INTERPRETERS
 
 State = Literal["ok", "warn", "fail"]
 
@@ -258,7 +259,23 @@ def _posix() -> Check:
     )  # fmt: skip
 
 
+def _interpreters() -> Check:
+    found, wrong, anew = [], [], []
+    for one in INTERPRETERS.values():
+        try:
+            one.wasm()
+        except OSError as error:
+            wrong.append(str(error.strerror).partition("; ")[0])
+            anew.append(f"{one.package}=={one.version}")
+        else:
+            found.append(one.title)
+    if not wrong:
+        return Check("interpreters", "ok", ", ".join(found))
+    remedy = f"pip install --force-reinstall {' '.join(anew)}"
+    return Check("interpreters", "warn", "; ".join(wrong), "their scripts cannot be run", remedy)
+
+
 LOOKS: tuple[Callable[[], Check], ...] = (
     _python, _kernel, _device, _right, _fusermount, _pyfuse3, _libfuse, _allow_other,
-    _user_namespaces, _passthrough, _fanotify, _files, _state, _posix,
+    _user_namespaces, _passthrough, _fanotify, _files, _interpreters, _state, _posix,
 )  # fmt: skip

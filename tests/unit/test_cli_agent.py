@@ -2,12 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
-from tests.commands import Oanix
+from tests.commands import TIME_OUT_S, Oanix
 from tests.scheduler.jobs_help import ECHO, FLOOD, SPIN, saying
 from tests.scheduler.modules import wasm
 
@@ -104,6 +106,18 @@ def test_a_script_runs_to_its_end(oanix: Oanix, way: tuple[str, ...]) -> None:
     assert done.returncode == 1
     assert b"Error: broken" in done.stderr
     assert b"/task/program/script.js:3:" in done.stderr
+
+
+def test_a_script_that_may_be_executed_runs_itself_as_an_agent(oanix: Oanix) -> None:
+    script = oanix.here / "self.js"
+    script.write_text("#!/usr/bin/env -S oanix agent run\nconsole.log(scriptArgs.slice(1).join())")
+    script.chmod(0o755)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [script, "one", "--two"], capture_output=True, timeout=TIME_OUT_S, cwd=oanix.here,
+        env={**oanix.env, "PATH": path}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"one,--two\n"), done.stderr
 
 
 def test_a_script_of_directories_alone_sees_these_and_itself(oanix: Oanix) -> None:

