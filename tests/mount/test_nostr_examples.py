@@ -48,6 +48,8 @@ class Shell:
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+        # What a program says of a stream that it cannot go back in is no example.
+        assert "seek" not in done.stderr
         return done.stdout.splitlines()
 
 
