@@ -29,8 +29,9 @@ from tests.web.asking import OPEN
 
 PATIENCE_S = 20
 QUICK = LinkTimes(
-    connect=5, answer=5, first_retry=0.05, last_retry=0.2, leave=1, later=0.2, lists=0.4
-)
+    connect=5, answer=5, first_retry=0.05, last_retry=0.2, refused_retry=0.2, leave=1,
+    later=0.2, lists=0.4,
+)  # fmt: skip
 SECRETS = {name: bytes([n]) * 32 for n, name in enumerate(("ann", "bob", "eve"), 1)}
 SIGNERS = {name: LocalSigner(value, now=lambda: 0) for name, value in SECRETS.items()}
 

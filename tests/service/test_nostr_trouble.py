@@ -241,6 +241,31 @@ async def test_a_subscription_that_every_relay_refuses_ends_with_its_words(tmp_p
             opened.close(ROOT)
 
 
+@pytest.mark.parametrize("words", ["rate-limited: too many questions", "error: closing for now"])
+async def test_a_subscription_that_a_relay_ends_for_now_is_asked_for_again(
+    words: str, tmp_path: Path
+) -> None:
+    clock = Clock()
+    first, second = (SIGNERS["eve"].sign_now(Template(1, text, (), clock.now)) for text in "ab")
+    asked: list[dict[str, Any]] = []
+
+    def says(said: list[Any]) -> list[str]:
+        if said[0] != "REQ":
+            return []
+        asked.append(said[2])
+        name, found = said[1], (first, second)[len(asked) > 1]
+        told = [json.dumps(["EVENT", name, json.loads(found.json())]), json.dumps(["EOSE", name])]
+        return told if len(asked) > 1 else [*told, json.dumps(["CLOSED", name, words])]
+
+    async with speaking(says) as url, user(tmp_path / "n", clock) as it:
+        await it.ctl(f"relay add {url}")
+        async with following(it, "kinds=1") as events:
+            assert [event["content"] for event in await hear(events, 2)] == ["a", "b"]
+        assert asked[0] == {"kinds": [1]}
+        assert clock.now - 910 < asked[1].pop("since") <= clock.now - 900
+        assert asked[1] == {"kinds": [1]}
+
+
 async def notes(one: Served, *texts: str, at: int) -> None:
     for text in texts:
         event = SIGNERS["eve"].sign_now(Template(1, text, (), at))

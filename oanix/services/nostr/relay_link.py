@@ -28,6 +28,9 @@ State = Literal["idle", "connecting", "open", "waiting"]
 INLINE: Final = 4
 """Signatures that are checked at once; more go to a thread."""
 
+PASSING: Final = ("rate-limited:", "error:")
+"""Why a relay ends a subscription that may be asked for again later."""
+
 WORDS_MAX: Final = 300
 CHALLENGE_MAX: Final = 4_096
 
@@ -405,9 +408,20 @@ class RelayLink:
             wire.authed = True
             self._tasks.start_soon(self._prove_for, wire, reason)
             return
+        if wire.live and reason.startswith(PASSING) and self._tasks is not None:
+            wire.cut(*self._alive)
+            wire.asking.lost(self.url, fault(errno.EAGAIN, f"{self.url}: {reason}"))
+            self._tasks.start_soon(self._ask_again, wire)
+            return
         del self._wires[wire.id]
         wire.asking.refused(self.url, reason or "closed")
         self.bell.ring()
+
+    async def _ask_again(self, wire: Wire) -> None:
+        """Go on later with what a relay has ended for a reason that passes."""
+        await trio.sleep(self._times.refused_retry)
+        if self._wires.get(wire.id) is wire:
+            self._request(wire, wire.begin(self._tools.now(), trio.current_time()))
 
     # Who we are (NIP-42) -------------------------------------------------------------------------
 
