@@ -267,7 +267,7 @@ class Nostr:
         """Find what is stored, newest first. Raises OSError as `Pool.gather`, `readers`."""
         # Who has just published finds it.
         with trio.move_on_after(SENT_S):
-            await self.outbox.emptied()
+            await self.outbox.heard()
         asked = tuple(filters)
         questions = dict.fromkeys(self.readers(access), asked)
         for url in access.allowed(addresses(list(hints))[:OTHERS_MAX], required=False):

@@ -29,12 +29,21 @@ AT_ONCE: Final = 32
 
 
 @define(eq=False)
+class _Sent:
+    """One event on its way to several relays: whether one has answered, and how many are tried."""
+
+    heard: bool = False
+    trying: int = 0
+
+
+@define(eq=False)
 class Delivery:
     """One event on its way to one relay."""
 
     event: Event
     url: str
     since: int
+    sent: _Sent = field(factory=lambda: _Sent(heard=True))
     outcome: Outcome | None = None
     error: OSError | None = None
     """Why it is not there yet."""
@@ -62,6 +71,8 @@ class Outbox:
         self._queues: dict[str, deque[Delivery]] = {}
         self._bells: dict[str, Bell] = {}
         self._pending = self._failing = 0
+        self._unheard = 0
+        """Events that no relay has answered yet, though one may soon."""
         self._done = Bell()
         for raw, url, since in store.execute("SELECT json, url, since FROM outbox ORDER BY since"):
             try:
@@ -83,6 +94,11 @@ class Outbox:
         while self._pending > self._failing:
             await self._done.wait()
 
+    async def heard(self) -> None:
+        """Wait until some relay has answered each event of this run, where one can be reached."""
+        while self._unheard:
+            await self._done.wait()
+
     async def send(self, event: Event, urls: Sequence[str]) -> list[Delivery]:
         """Keep an event, durably, and have it sent. Raises OSError ENOSPC, and as the disk does."""
         if self._pending + len(urls) > PENDING_MAX:
@@ -100,7 +116,9 @@ class Outbox:
         # An ephemeral event is for those who listen now: it is not kept.
         if not event.is_ephemeral:
             await trio.to_thread.run_sync(keep, limiter=self._limiter)
-        made = [Delivery(event, url, since) for url in urls]
+        sent = _Sent(trying=len(urls))
+        self._unheard += bool(urls)
+        made = [Delivery(event, url, since, sent) for url in urls]
         for one in made:
             self._queue(one)
         return made
@@ -132,6 +150,7 @@ class Outbox:
                 one.outcome = await self._tried(one)
                 if one.outcome is None:
                     await self._later(one)
+            self._hear(one.sent)
             if not one.event.is_ephemeral:
                 await trio.to_thread.run_sync(self._forget, one, limiter=self._limiter)
         except OSError as error:
@@ -142,14 +161,27 @@ class Outbox:
         one.bell.ring()
         self._done.ring()
 
+    def _hear(self, sent: _Sent) -> None:
+        if not sent.heard:
+            sent.heard = True
+            self._unheard -= 1
+            self._done.ring()
+
     async def _later(self, one: Delivery) -> None:
         one.bell.ring()
         self._failing += 1
+        self._try(one.sent, -1)
         self._done.ring()
         try:
             await trio.sleep(self._later_s)
         finally:
             self._failing -= 1
+            self._try(one.sent, 1)
+
+    def _try(self, sent: _Sent, more: int) -> None:
+        before, sent.trying = sent.trying, sent.trying + more
+        if not sent.heard:
+            self._unheard += bool(sent.trying) - bool(before)
 
     async def _tried(self, one: Delivery) -> Outcome | None:
         try:
