@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from oanix.caller import Caller
+from oanix.lib.atif import document
 from oanix.lib.vault import Mask
 from tests.scheduler.acting import (
     CREAT,
@@ -426,8 +427,9 @@ trio.run(main)
 """
 
 
-@pytest.mark.slow
-def test_a_killed_server_leaves_a_valid_trajectory_and_the_next_one_ends_it(tmp_path: Path) -> None:
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """Leave what a server leaves that is killed while a job waits for its input."""
     (tmp_path / "workspace").mkdir()
     (tmp_path / "workspace" / "in.txt").write_bytes(b"x")
     acts = Acts().open("workspace/in.txt").read().close().hear()
@@ -443,20 +445,37 @@ def test_a_killed_server_leaves_a_valid_trajectory_and_the_next_one_ends_it(tmp_
         process.send_signal(signal.SIGKILL)
         process.wait(10)
         process.stdout.close()
-    file = tmp_path / "logs" / "runs" / "1" / "trajectory.jsonl"
+    return tmp_path
+
+
+@pytest.mark.slow
+async def test_a_killed_server_leaves_a_valid_trajectory_and_the_next_one_ends_it(
+    killed: Path,
+) -> None:
+    file = killed / "logs" / "runs" / "1" / "trajectory.jsonl"
+    assert len(valid(document(file.read_bytes(), "1"))["steps"]) == 3
     # Half a line, as when it is killed within a write.
     file.write_bytes(file.read_bytes() + b'{"step_id":4,"sou')
+    async with jobs(killed) as here:
+        assert await here.wait(1) == "failed interrupted"
+        found = await read(here, 1)
+        assert found["extra"]["complete"] is True
+        assert "notes" not in found
+        assert found["steps"][-1]["message"].startswith("failed interrupted")
+        assert ("read_file", {"path": "/workspace/in.txt"}, "read 1 byte") in calls(found)
 
-    async def after() -> None:
-        async with jobs(tmp_path) as here:
-            assert await here.wait(1) == "failed interrupted"
-            found = await read(here, 1)
-            assert found["extra"]["complete"] is True
-            assert "notes" not in found
-            assert found["steps"][-1]["message"].startswith("failed interrupted")
-            assert ("read_file", {"path": "/workspace/in.txt"}, "read 1 byte") in calls(found)
 
-    trio.run(after)
+@pytest.mark.slow
+async def test_a_trajectory_that_cannot_be_ended_keeps_no_job_from_ending(
+    killed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As on a disk with errors: what was a log cannot be opened.
+    (killed / "logs" / "runs" / "1" / "stdout").unlink()
+    (killed / "logs" / "runs" / "1" / "stdout").mkdir()
+    async with jobs(killed) as here:
+        assert await here.wait(1) == "failed interrupted"
+        assert await here.run("hello") == "completed 0"
+    assert "its trajectory cannot be ended" in caplog.text
 
 
 async def test_a_disk_that_is_full_does_not_end_a_job(here: Jobs, tmp_path: Path) -> None:

@@ -91,6 +91,18 @@ async def test_each_request_of_a_call_is_told_and_those_that_fail_with_why() -> 
         assert dict(second.arguments) == asked(web, "/hang")
 
 
+async def test_what_was_asked_and_not_answered_is_told_at_the_close() -> None:
+    async with http() as web:
+        deeds = Deeds(web.namespace)
+        call = await web.call()
+        for path in ("/hang", "/echo"):
+            await call.write(json.dumps({"url": web.url(path)}) + "\n")
+        call.close()
+        assert [(one.arguments["url"], one.error and one.error.errno) for one in deeds.found] == [
+            (web.url("/hang"), errno.ECANCELED), (web.url("/echo"), errno.ECANCELED),
+        ]  # fmt: skip
+
+
 async def test_a_conversation_is_told_once_for_each_request() -> None:
     async with http() as web:
         deeds = Deeds(web.namespace)

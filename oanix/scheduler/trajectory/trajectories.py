@@ -1,6 +1,7 @@
 """Trajectories: the recorders of one server, and the task that writes what waits."""
 
 import json
+import logging
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from oanix.scheduler.trajectory.recorder import Recorder
 if TYPE_CHECKING:
     from oanix.scheduler.trajectory.calls import Mask
     from oanix.services.logs import LogsFs
+
+log = logging.getLogger(__name__)
 
 STEP_S: Final = 0.5
 """How long a step waits for more that belongs to it."""
@@ -109,7 +112,12 @@ class Trajectories:
         if recorder is None:
             if not (job.started and self._logs.has_run(str(job.id))):
                 return
-            recorder = self.open(job)
+            try:
+                recorder = self.open(job)
+            except OSError as error:
+                # A job ends as it did, whether that can be written down or not.
+                log.warning("job=%d its trajectory cannot be ended: %s", job.id, error.strerror)
+                return
         recorder.begin(self._header(job, ""))
         usage = {name: value for name, value in job.usage.items() if name != "limits"}
         line = job.exit_line

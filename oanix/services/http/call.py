@@ -289,6 +289,8 @@ class CallHandle(Handle):
     def close(self) -> None:
         if self._work is not None:
             self._work.cancel()
+            for asked, _ in self._asked:
+                self._failed(asked, fault(errno.ECANCELED, "closed before it was answered"))
         self._view.service.budget.give(self._held)
         self._held = 0
         self._asked.clear()

@@ -165,6 +165,8 @@ async def _opened(event: Event, signer: Signer) -> Rumor | None:
 class Sending(Publishing):
     """An open file whose lines are sent to one person; reading waits as at `publish`."""
 
+    told = False
+
     def __init__(self, nostr: Nostr, access: Access, opening: Opening, peer: str) -> None:
         super().__init__(nostr, access, opening)
         self._peer = peer

@@ -107,6 +107,8 @@ class Signing(AwaitedLines):
 class Publishing(AwaitedLines):
     """An open file whose lines are published. Reading waits for the quorum, event by event."""
 
+    told = True
+
     def __init__(self, nostr: Nostr, access: Access, opening: Opening) -> None:
         super().__init__(opening, nostr.start, LINE_MAX)
         self.write_wait_s = nostr.patience_s
