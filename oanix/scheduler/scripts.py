@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -102,7 +103,8 @@ class Interpreters:
         """Have an interpreter compiled for engines of this kind, and say where.
 
         compiles: called before that is done, which takes seconds. Who is cancelled meanwhile waits
-        no longer. Raises OSError ENOEXEC where it is not there, or another than the known one.
+        no longer. Raises OSError ENOEXEC where it is not there, or another than the known one; as
+        the folder does when nothing can be kept in it.
         """
         digest = wanted.made or wanted.digest
         name = kept_name(digest, fuel=fuel, shared=shared)
@@ -112,7 +114,7 @@ class Interpreters:
                 compiles()
             # Whoever waits for the same one finds it made.
             async with self._making:
-                await self._make(wanted, digest, self._engine(fuel, shared))
+                await self._make(wanted, digest, path, self._engine(fuel, shared))
             self._ready.add(name)
         return Stored(digest, path, path.stat().st_size, self.compiled)
 
@@ -122,8 +124,17 @@ class Interpreters:
             self._engines[fuel, shared] = Engine(fuel=fuel, memories=memories)
         return self._engines[fuel, shared]
 
-    async def _make(self, wanted: Interpreter, digest: str, engine: Engine) -> None:
-        if engine.kept(digest, self.compiled) is not None:
-            return
-        wasm = await trio.to_thread.run_sync(wanted.wasm, abandon_on_cancel=True)
-        await engine.load(wasm, self.compiled)
+    async def _make(self, wanted: Interpreter, digest: str, path: Path, engine: Engine) -> None:
+        try:
+            if engine.kept(digest, self.compiled) is not None:
+                return
+            wasm = await trio.to_thread.run_sync(wanted.wasm, abandon_on_cancel=True)
+            await engine.load(wasm, self.compiled)
+            os.stat(path)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                raise
+            raise fault(
+                error.errno or errno.EIO, f"what runs scripts cannot be kept ({error.strerror}); "
+                "set OANIX_CACHE to a folder of your own", str(self.compiled),
+            ) from None  # fmt: skip

@@ -228,7 +228,7 @@ async def test_a_script_is_held_to_its_limits(
     assert ended == line, await here.text(number, "stderr")
 
 
-@each
+@pytest.mark.parametrize("scripts", [QJS, MICRO], ids=["quickjs", "micropython"])
 async def test_fuel_is_counted_for_a_script_too(here: Jobs, scripts: Scripts) -> None:
     file, said = f"script{scripts.suffix}", {"interpreter": scripts.interpreter}
     _, line = await here.run_script(file, scripts.spins, limits={"fuel": 500_000_000}, **said)

@@ -143,6 +143,16 @@ def test_a_compilation_that_takes_long_is_told(oanix: Oanix) -> None:
         assert (again.returncode, again.stdout, again.stderr) == (0, b"1\n", b"")
 
 
+@pytest.mark.parametrize("way", [(), ("--dir", ".")], ids=["job", "dir"])
+def test_a_cache_that_cannot_be_written_is_told(oanix: Oanix, way: tuple[str, ...]) -> None:
+    (oanix.here / "a.js").write_text("console.log(1)")
+    nowhere = evolve(oanix, environment={"OANIX_CACHE": "/dev/null/cache"})
+    done = nowhere("agent", "run", *way, "a.js")
+    assert done.returncode != 0
+    assert b"cannot be kept (Not a directory); set OANIX_CACHE" in done.stderr, done.stderr
+    assert b"internal error" not in done.stderr
+
+
 def test_output_is_bounded(oanix: Oanix, modules: Path) -> None:
     done = oanix("agent", "run", "--dir", ".", "--limit", "output=64K", "flood.wasm")
     assert done.returncode == os.EX_SOFTWARE
