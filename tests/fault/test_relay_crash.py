@@ -117,9 +117,11 @@ class Server:
 
 
 @asynccontextmanager
-async def server(folder: Path, port: int = 0) -> AsyncIterator[Server]:
+async def server(
+    folder: Path, port: int = 0, environment: dict[str, str] | None = None
+) -> AsyncIterator[Server]:
     """Run `oanix relay serve`, and kill it at the end."""
-    oanix = Oanix(folder / "state", folder)
+    oanix = Oanix(folder / "state", folder, environment or {})
     process = oanix.start(
         "relay", "serve", "--json", "--listen", f"127.0.0.1:{port}", folder / "relay"
     )
