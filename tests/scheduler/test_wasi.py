@@ -287,6 +287,55 @@ async def test_rights_only_shrink(world: World) -> None:
     await world.run(body)
 
 
+async def test_a_directory_gives_no_more_than_it_may_pass_on(world: World) -> None:
+    world.client.mkdir("/folder/deep")
+
+    async def body(hands: Hands) -> None:
+        folder = await hands.opened("folder", DIRECTORY)
+        assert await hands("fd_fdstat_set_rights", folder, 1 << 13, 1 << 13 | READ) == 0
+        deep = await hands.opened("deep", DIRECTORY, fd=folder)
+        out = hands.room(24)
+        assert await hands("fd_fdstat_get", deep, out) == 0
+        assert hands.memory.u64(out + 8) == 1 << 13
+        assert hands.memory.u64(out + 16) == 1 << 13 | READ
+        assert await hands.path("path_create_directory", "d", fd=deep) == NOTCAPABLE
+        assert (await hands.open("new", CREAT, WRITE, fd=deep))[0] == NOTCAPABLE
+
+    await world.run(body)
+
+
+async def test_flags_that_there_are_not_are_refused(world: World) -> None:
+    async def body(hands: Hands) -> None:
+        assert (await hands.open("file", 16))[0] == INVAL
+        assert (await hands.open("file", flags=32))[0] == INVAL
+        assert (await hands.open("file", follow=2))[0] == INVAL
+        assert (await hands.stat("file", follow=4))[0] == INVAL
+        fd = await hands.opened("file", rights=READ | WRITE)
+        assert await hands("fd_fdstat_set_flags", fd, 64) == INVAL
+        for flags in (2, 16, 8, 4, 31, 0):
+            assert await hands("fd_fdstat_set_flags", fd, flags) == 0
+            out = hands.room(24)
+            assert await hands("fd_fdstat_get", fd, out) == 0
+            assert hands.memory.u32(out + 2) & 0xFFFF == flags
+        assert await hands.read(fd, 4) == (0, b"0123")
+
+    await world.run(body)
+
+
+async def test_a_listing_may_begin_anywhere(world: World) -> None:
+    async def body(hands: Hands) -> None:
+        first = await hands.opened("folder", DIRECTORY)
+        assert await hands.names(first) == [".", "..", "inner"]
+        second = await hands.opened("folder", DIRECTORY)
+        out, used = hands.room(200), hands.room(4)
+        assert await hands("fd_readdir", second, out, 200, 2, used) == 0
+        assert hands.memory.read(out, hands.memory.u32(used))[24:] == b"inner"
+        assert await hands("fd_readdir", second, out, 200, 2**64 - 1, used) == 0
+        assert hands.memory.u32(used) == 0
+
+    await world.run(body)
+
+
 async def test_descriptors_are_bounded_and_renumbered(world: World) -> None:
     async def body(hands: Hands) -> None:
         opened = []
@@ -455,6 +504,8 @@ async def test_a_poll_waits_for_the_first_of_times_and_files(world: World) -> No
         assert await polled(hands, event(1, fd, 7), event(2, fd, 8), event(0, 1, 9, 10**12)) == [
             (7, 0, 1, 10, 0), (8, 0, 2, 1, 0),
         ]  # fmt: skip
+        assert await hands("fd_seek", fd, 0, 2, hands.room(8)) == 0
+        assert await polled(hands, event(1, fd, 7)) == [(7, 0, 1, 0, 0)]
         began = trio.current_time()
         assert await polled(hands, event(0, 1, 5, 30_000_000)) == [(5, 0, 0, 0, 0)]
         assert trio.current_time() - began >= 0.03

@@ -5,6 +5,7 @@ little-endian; a structure's size is the stride of its arrays.
 """
 
 import errno
+import os
 import stat as modes
 from enum import IntEnum, IntFlag
 from struct import Struct
@@ -92,6 +93,14 @@ class FdFlags(IntFlag):
     NONBLOCK = 4
     RSYNC = 8
     SYNC = 16
+
+
+def open_flags(flags: int) -> int:
+    """Give how open(2) writes those flags."""
+    found = os.O_APPEND if flags & FdFlags.APPEND else 0
+    found |= os.O_NONBLOCK if flags & FdFlags.NONBLOCK else 0
+    found |= os.O_DSYNC if flags & FdFlags.DSYNC else 0
+    return found | (os.O_SYNC if flags & (FdFlags.SYNC | FdFlags.RSYNC) else 0)
 
 
 class OFlags(IntFlag):

@@ -7,7 +7,7 @@ from oanix import path as paths
 from oanix.errors import fault
 from oanix.scheduler.engine import Memory
 from oanix.scheduler.wasi import abi
-from oanix.scheduler.wasi.abi import FdFlags, FstFlags, Rights
+from oanix.scheduler.wasi.abi import FdFlags, FstFlags, Rights, open_flags
 from oanix.scheduler.wasi.descriptors import Folder
 from oanix.scheduler.wasi.files import OFFSET_MAX, check_offset
 from oanix.scheduler.wasi.process import Process
@@ -49,7 +49,7 @@ def fd_fdstat_get(process: Process, memory: Memory, fd: int, out: int) -> int:
 
 
 async def fd_fdstat_set_flags(process: Process, memory: Memory, fd: int, flags: int) -> int:
-    """Set whether it appends, and whether it waits. A file that appends no more is opened anew."""
+    """Set whether it appends, waits, and is durable at once; a file that does so is opened anew."""
     one = process.fds.either(fd, Rights.FD_FDSTAT_SET_FLAGS)
     if flags & ~sum(FdFlags):
         raise fault(errno.EINVAL, f"there are no such flags: {flags:#x}")
@@ -57,9 +57,9 @@ async def fd_fdstat_set_flags(process: Process, memory: Memory, fd: int, flags: 
     if isinstance(one, Folder):
         if flags & FdFlags.APPEND:
             raise fault(errno.EISDIR, "a directory does not append")
-    elif changed & FdFlags.APPEND and one.rights & Rights.FD_WRITE and not one.standard:
-        how = one.file.flags & ~(os.O_APPEND | os.O_TRUNC)
-        how |= os.O_APPEND if flags & FdFlags.APPEND else 0
+    elif changed & ~FdFlags.NONBLOCK and one.rights & Rights.FD_WRITE and not one.standard:
+        how = one.file.flags & ~(os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC)
+        how |= open_flags(flags)
         anew = await one.channel.open(process.caller, how)
         old, one.file = one.file, anew
         old.flush()

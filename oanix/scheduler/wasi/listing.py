@@ -32,7 +32,7 @@ def fd_readdir(
     folder = process.fds.folder(fd, Rights.FD_READDIR)
     memory.view(out, size)
     memory.view(used, 4)
-    if cookie == 0:
+    if cookie == 0 or not folder.names:
         _list(process, folder)
     listing = _Listing(process, memory, folder, out, size, cookie)
     if listing.more(TURN):

@@ -8,7 +8,7 @@ from oanix.channel import Channel
 from oanix.errors import fault
 from oanix.scheduler.engine import Memory
 from oanix.scheduler.wasi import abi
-from oanix.scheduler.wasi.abi import FdFlags, OFlags, Rights
+from oanix.scheduler.wasi.abi import FdFlags, OFlags, Rights, open_flags
 from oanix.scheduler.wasi.attributes import changed_times, write_stat
 from oanix.scheduler.wasi.descriptors import Folder, NotCapable, Opened
 from oanix.scheduler.wasi.process import Process
@@ -26,6 +26,8 @@ def _way(
     follow: int = 0,
 ) -> Way:  # fmt: skip
     folder = process.fds.folder(fd, right)
+    if follow & ~abi.SYMLINK_FOLLOW:
+        raise fault(errno.EINVAL, f"there are no such flags: {follow:#x}")
     path = _text(memory, pointer, size)
     return resolve(process.caller, folder.channel, path, follow=bool(follow & abi.SYMLINK_FOLLOW))
 
@@ -67,7 +69,7 @@ def path_link(
     new_fd: int, new: int, new_size: int,
 ) -> int:  # fmt: skip
     """Give a file one more name; a symbolic link at the end is never followed (link(2))."""
-    if flags & abi.SYMLINK_FOLLOW:
+    if flags:
         raise fault(errno.EINVAL, "a hard link to what a symbolic link leads to is not made")
     source = _way(process, memory, old_fd, Rights.PATH_LINK_SOURCE, old, old_size)
     target = _way(process, memory, new_fd, Rights.PATH_LINK_TARGET, new, new_size)
@@ -87,6 +89,8 @@ async def path_open(
 ) -> int:  # fmt: skip
     """Open a path: what for, its rights say; a descriptor has those of its kind and its mount."""
     folder = process.fds.folder(fd, Rights.PATH_OPEN)
+    if how & ~sum(OFlags) or flags & ~sum(FdFlags) or follow & ~abi.SYMLINK_FOLLOW:
+        raise fault(errno.EINVAL, f"there are no such flags: {how:#x} {flags:#x} {follow:#x}")
     if how & OFlags.TRUNC:
         process.fds.folder(fd, Rights.PATH_FILESTAT_SET_SIZE)
     if how & OFlags.CREAT:
@@ -95,24 +99,38 @@ async def path_open(
             raise fault(errno.EINVAL, "a directory is not made by opening it")
     memory.view(out, 4)
     process.room()
+    path = _text(memory, pointer, size)
     exclusive = how & OFlags.CREAT and how & OFlags.EXCL
-    way = resolve(
-        process.caller, folder.channel, _text(memory, pointer, size),
-        follow=bool(follow & abi.SYMLINK_FOLLOW) and not exclusive,
-    )  # fmt: skip
-    allowed = folder.inheriting
-    one: Folder | Opened
-    if way.found is not None and way.found.is_directory:
-        one = _folder(way.found, how, base)
-    else:
-        one = await _file(process, way, how, base, flags, allowed)
-    one.inheriting &= allowed
+    goes_on = bool(follow & abi.SYMLINK_FOLLOW) and not exclusive
+    try:
+        one = await _at(process, folder, path, goes_on, (how, base, flags))
+    except FileExistsError:
+        if exclusive:
+            raise
+        # Somebody else has made it since it was looked for: then it is opened (open(2), O_CREAT).
+        one = await _at(process, folder, path, goes_on, (how, base, flags))
     try:
         memory.put_u32(out, process.added(one))
     except BaseException:
         one.close(process.caller)
         raise
     return 0
+
+
+async def _at(
+    process: Process, folder: Folder, path: str, follow: bool, wanted: tuple[int, int, int]
+) -> Folder | Opened:
+    how, base, flags = wanted
+    way = resolve(process.caller, folder.channel, path, follow=follow)
+    allowed = folder.inheriting
+    one: Folder | Opened
+    if way.found is not None and way.found.is_directory:
+        one = _folder(way.found, how, base)
+        one.rights &= allowed
+    else:
+        one = await _file(process, way, how, base, flags, allowed)
+    one.inheriting &= allowed
+    return one
 
 
 def _folder(found: Channel, how: int, base: int) -> Folder:
@@ -149,10 +167,7 @@ def _open_flags(how: int, base: int, flags: int) -> int:
     reads, writes = base & Rights.FD_READ, base & abi.WRITING
     mode = (os.O_RDWR if reads else os.O_WRONLY) if writes else os.O_RDONLY
     mode |= os.O_TRUNC if how & OFlags.TRUNC else 0
-    mode |= os.O_APPEND if flags & FdFlags.APPEND else 0
-    mode |= os.O_NONBLOCK if flags & FdFlags.NONBLOCK else 0
-    mode |= os.O_DSYNC if flags & FdFlags.DSYNC else 0
-    return mode | (os.O_SYNC if flags & (FdFlags.SYNC | FdFlags.RSYNC) else 0)
+    return mode | open_flags(flags)
 
 
 def path_readlink(

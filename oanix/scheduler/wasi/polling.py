@@ -92,11 +92,11 @@ def _event(one: _Wanted, wake: Callable[[], None]) -> bytes | None:
     ready = one.file.file.ready(wake)
     if not ready & (_READ if one.type is EventType.FD_READ else _WRITE):
         return None
-    size = max(_left(one.file), 1) if one.type is EventType.FD_READ else 1
+    size = _left(one.file) if one.type is EventType.FD_READ else 1
     flags = abi.HANGUP if ready & select.POLLHUP else 0
     return abi.EVENT.pack(one.userdata, 0, one.type, size, flags)
 
 
 def _left(one: Opened) -> int:
     # How much can be read; of a stream nobody knows, and 1 says that there is something.
-    return 1 if one.file.stream else one.file.stat().st_size - one.offset
+    return 1 if one.file.stream else max(one.file.stat().st_size - one.offset, 0)
