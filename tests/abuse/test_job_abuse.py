@@ -261,6 +261,16 @@ async def test_what_never_ends_is_ended_when_it_is_killed(here: Arena, name: str
     assert time.monotonic() - began < STATED_S * PATIENCE
 
 
+@pytest.mark.parametrize("name", ["names", "links", "random", "args", "zero", "clock"])
+async def test_what_the_server_does_for_a_job_counts_as_its_own(here: Arena, name: str) -> None:
+    more = await prepared(here, name)
+    number = await here.start(endless(name).made(), limits={"wall": 60, "cpu": 0.3}, **more)
+    with trio.fail_after(30):
+        assert await here.here.wait(number) == "failed cpu"
+    used = await here.here.fact(number, "cpu", "usage")
+    assert 0.3 <= float(used.split()[0]) < 0.3 + STATED_S * PATIENCE
+
+
 async def test_no_endless_job_keeps_the_others_waiting(here: Arena) -> None:
     """Each of them at once, and a file is still looked at within a moment."""
     more = [await prepared(here, name) for name in ENDLESS]

@@ -12,6 +12,7 @@ from oanix.scheduler.engine.engine import BadModule, Engine, Module
 from oanix.scheduler.engine.functions import Exit, Function, close_unawaited
 from oanix.scheduler.engine.loaded import Loaded
 from oanix.scheduler.engine.memory import Memory
+from oanix.scheduler.engine.timing import Timed
 
 if TYPE_CHECKING:
     from oanix.scheduler.engine.guest import Guest
@@ -39,5 +40,6 @@ else:
 
 __all__ = [
     "DIRECT", "BadModule", "Ended", "Engine", "Exit", "Function", "Guest", "GuestLimits", "Linker",
-    "Loaded", "Memory", "Module", "SharedMemories", "SharedMemory", "Used", "close_unawaited",
+    "Loaded", "Memory", "Module", "SharedMemories", "SharedMemory", "Timed", "Used",
+    "close_unawaited",
 ]  # fmt: skip

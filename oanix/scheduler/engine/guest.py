@@ -16,6 +16,7 @@ from oanix.scheduler.engine.engine import Module
 from oanix.scheduler.engine.functions import Exit, close_unawaited
 from oanix.scheduler.engine.linking import Linker, put_result
 from oanix.scheduler.engine.memory import Memory
+from oanix.scheduler.engine.timing import Timed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -198,7 +199,7 @@ class Guest:
                 if waiting is None:
                     await trio.lowlevel.checkpoint()
                 else:
-                    answer = await waiting
+                    answer = await Timed(waiting, self._spend)
                     self.waiting = None
                     put_result(self.results, answer)
         finally:
@@ -210,6 +211,11 @@ class Guest:
             raise failure
         if problem is not None:
             raise problem
+
+    def _spend(self, ns: int) -> None:
+        self._cpu_ns += ns
+        if self._cpu_ns > self._limits.cpu * 1e9:
+            raise _Limit("cpu")
 
     # Memory --------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from oanix.scheduler.engine import (
     Function,
     GuestLimits,
     Memory,
+    Timed,
     Used,
     close_unawaited,
 )
@@ -23,9 +25,6 @@ from oanix.scheduler.workers import wire
 
 GRACE_S: Final = 0.2
 """How long it is waited for a worker to end a guest; then it is seen to without waiting."""
-
-STARTING_S: Final = 3.0
-"""How long that may take before the guest has begun."""
 
 F_GET_SEALS: Final = fcntl.F_GET_SEALS
 
@@ -61,7 +60,7 @@ class WorkerGuest:
         self._told: dict[str, Any] | None = None
         self._died = False
         self._began: float | None = None
-        self._cpu_ns = self._fuel = self._peak = 0
+        self._cpu_ns = self._served_ns = self._fuel = self._peak = 0
 
     # Running -------------------------------------------------------------------------------------
 
@@ -122,7 +121,7 @@ class WorkerGuest:
                 continue
             try:
                 with trio.CancelScope() as self._scope:
-                    answer = await waiting
+                    answer = await Timed(waiting, self._spend)
                     self._put(wire.numbers(b"A", self.number, answer))
             except trio.Cancelled:
                 raise
@@ -136,9 +135,7 @@ class WorkerGuest:
     async def _ended_by(self, letter: bytes) -> None:
         """Have its worker end it. From here on none of its calls is served, whenever that is."""
         self._put(wire.numbers(letter, self.number))
-        # While nothing of it runs, its worker may still be starting, with the guests of others.
-        grace = GRACE_S if self._began is not None else STARTING_S
-        with trio.move_on_after(grace, shield=True):
+        with trio.move_on_after(GRACE_S, shield=True):
             while self._told is None and not self._died:
                 await self._bell.wait()
 
@@ -147,6 +144,8 @@ class WorkerGuest:
         failure, self._failure = self._failure, None
         if isinstance(failure, Exit):
             return Ended(code=failure.code, used=self.used)
+        if isinstance(failure, _Spent):
+            return Ended(limit="cpu", used=self.used)
         if failure is not None:
             raise failure
         told = self._told
@@ -204,8 +203,10 @@ class WorkerGuest:
             self._scope.cancel()
 
     def _called(self, function: Function, arguments: Sequence[int]) -> None:
+        began = time.thread_time_ns()
         try:
             answer = function.call(self, *arguments)
+            self._spend(time.thread_time_ns() - began)
         except BaseException as error:
             self._fail(error)
             return
@@ -213,6 +214,12 @@ class WorkerGuest:
             self._put(wire.numbers(b"A", self.number, answer))
         else:
             self._waiting = answer
+
+    def _spend(self, ns: int) -> None:
+        """Count what it costs to serve it. Raises _Spent."""
+        self._served_ns += ns
+        if self.cpu_ns > self._limits.cpu * 1e9:
+            raise _Spent
 
     def _fail(self, error: BaseException) -> None:
         # The first one says why it ends.
@@ -228,15 +235,15 @@ class WorkerGuest:
 
     @property
     def cpu_ns(self) -> int:
-        """The processor time that it had used when its worker last said so, in nanoseconds."""
-        return self._cpu_ns
+        """The processor time that it has used, in nanoseconds: here, and there as last told."""
+        return self._cpu_ns + self._served_ns
 
     @property
     def used(self) -> Used:
         """What it has used so far."""
         began = self._began if self._began is not None else trio.current_time()
         return Used(
-            wall=trio.current_time() - began, cpu=self._cpu_ns / 1e9,
+            wall=trio.current_time() - began, cpu=self.cpu_ns / 1e9,
             memory=self.memory.size or self._peak,
             fuel=self._fuel if self._limits.fuel is not None else None,
         )  # fmt: skip
@@ -270,6 +277,10 @@ class WorkerGuest:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+class _Spent(Exception):
+    """It has used the processor time that it may, here and in its worker together."""
 
 
 class _Over(Exception):
