@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -345,6 +347,13 @@ async def test_a_script_has_a_size(here: Jobs) -> None:
     assert (await here.run_script("large.js", fits))[1] == "completed 0"
     _, line = await here.run_script("large.js", fits + "x")
     assert line == f"failed error a script has at most {16 << 20} bytes"
+
+
+def test_what_a_specification_may_name_is_known_without_an_engine() -> None:
+    slow = "{'wasmtime', 'importlib.metadata'}"
+    told = f"import sys, oanix.scheduler.spec; print({slow} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, check=True)
+    assert done.stdout == b"set()\n"
 
 
 # Where it comes from ------------------------------------------------------------------------------

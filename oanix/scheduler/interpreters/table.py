@@ -3,7 +3,6 @@
 import errno
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +49,9 @@ class Interpreter:
 
     def path(self) -> Path:
         """Say where its file is. Raises OSError ENOEXEC where its package is not installed."""
+        # It takes long to load, and most commands run no script.
+        from importlib.metadata import PackageNotFoundError, distribution
+
         try:
             return Path(str(distribution(self.package).locate_file(self.file)))
         except PackageNotFoundError:
