@@ -213,6 +213,24 @@ async def test_a_relay_that_says_nothing_of_an_event_is_a_time_out(tmp_path: Pat
         opened.close(ROOT)
 
 
+async def test_a_relay_that_was_left_is_sent_nothing_that_waited_for_it(tmp_path: Path) -> None:
+    clock = Clock()
+    async with relay(tmp_path / "1", clock) as gone:
+        port, url = gone.port, gone.url
+    async with user(tmp_path / "n", clock) as it:
+        await it.ctl(f"relay add {url}")
+        for number in range(40):
+            await it.write("/publish", f"for nobody {number}")
+        assert it.fs.nostr.outbox.pending == 40
+        await it.ctl(f"relay del {url}")
+        await until(lambda: it.fs.nostr.outbox.pending == 0)
+        await until(lambda: it.fs.nostr.pool.links[0].state == "idle")
+        async with relay(tmp_path / "1", clock, port=port) as back:
+            await it.ctl(f"relay add {url}")
+            assert (await it.ask("/publish", "after all"))[0]["ok"] is True
+            assert [event.content for event in await back.events()] == ["after all"]
+
+
 # Subscriptions ------------------------------------------------------------------------------------
 
 

@@ -78,13 +78,14 @@ class Choice:
         before = self._relays.get(url, Chosen(url))
         self._put(evolve(before, reads=use != "write", writes=use != "read"))
 
-    def drop(self, text: str) -> None:
-        """Use a relay no more. Raises OSError ENOENT."""
+    def drop(self, text: str) -> str:
+        """Use a relay no more, and give its URL. Raises OSError ENOENT."""
         url = address(text)
         if url not in self._relays:
             raise fault(errno.ENOENT, f"{url} is not among the relays")
         self._store.execute("DELETE FROM relays WHERE url = ?", url)
         del self._relays[url]
+        return url
 
     def let_auth(self, text: str) -> None:
         """Say whether a relay may be told who the user is: `URL on|off`. Raises OSError."""

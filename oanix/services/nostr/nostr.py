@@ -307,6 +307,10 @@ class Nostr:
         ranked = (url for urls in zip_longest(*found.values()) for url in urls if url)
         return list(dict.fromkeys(ranked))[:OTHERS_MAX]
 
+    def leave(self, text: str) -> None:
+        """Use a relay no more, and send it nothing that it has not taken. Raises OSError ENOENT."""
+        self.outbox.leave(self.choice.drop(text))
+
     # Publishing ----------------------------------------------------------------------------------
 
     async def publish(

@@ -74,6 +74,8 @@ class Outbox:
         self._unheard = 0
         """Events that no relay has answered yet, though one may soon."""
         self._done = Bell()
+        self._left: set[str] = set()
+        """Relays that were left: what is on its way to them is given up."""
         for raw, url, since in store.execute("SELECT json, url, since FROM outbox ORDER BY since"):
             try:
                 assert isinstance(raw, bytes)
@@ -116,12 +118,17 @@ class Outbox:
         # An ephemeral event is for those who listen now: it is not kept.
         if not event.is_ephemeral:
             await trio.to_thread.run_sync(keep, limiter=self._limiter)
+        self._left.difference_update(urls)
         sent = _Sent(trying=len(urls))
         self._unheard += bool(urls)
         made = [Delivery(event, url, since, sent) for url in urls]
         for one in made:
             self._queue(one)
         return made
+
+    def leave(self, url: str) -> None:
+        """Send a relay nothing more, until it is sent something anew."""
+        self._left.add(url)
 
     def _queue(self, one: Delivery) -> None:
         self._pending += 1
@@ -147,6 +154,9 @@ class Outbox:
     async def _one(self, one: Delivery, slots: trio.CapacityLimiter) -> None:
         try:
             while one.outcome is None:
+                if one.url in self._left:
+                    one.outcome = Outcome(False, "error: this relay was left before it took it")
+                    break
                 one.outcome = await self._tried(one)
                 if one.outcome is None:
                     await self._later(one)

@@ -181,6 +181,8 @@ class RelayLink:
         """Be connected while there is a reason to; a task of the pool."""
         while True:
             while not self.wanted:
+                if self.state != "idle":
+                    self._change("idle")
                 await self.bell.wait()
             began = trio.current_time()
             if await self._attempt():

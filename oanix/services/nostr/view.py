@@ -142,7 +142,7 @@ class NostrView(View[Narrow]):
         if verb == "add":
             self.nostr.choice.add(rest.strip())
         elif verb == "del":
-            self.nostr.choice.drop(rest.strip())
+            self.nostr.leave(rest.strip())
         else:
             raise fault(errno.EINVAL, "write: relay add URL [read|write], or relay del URL")
 
