@@ -21,7 +21,7 @@ from oanix.lib.web import Web
 from oanix.namespace import Namespace
 from oanix.node import WOULD_BLOCK
 from oanix.services.nostr import NostrFs
-from oanix.services.nostr.relay_link import LinkTimes
+from oanix.services.nostr.link import LinkTimes
 from oanix.services.relay import RelayFs
 from oanix.store import Store
 from tests.reach import ROOT, Reach

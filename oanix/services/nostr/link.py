@@ -1,11 +1,14 @@
 """Link: how messages reach a relay: over a WebSocket, or within this process."""
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import trio
+from attrs import frozen
 
 from oanix.bell import Bell
+from oanix.lib.nostr import Signer
 from oanix.lib.url import Url
 from oanix.lib.vault import Mask
 from oanix.lib.web import Asker, Web
@@ -103,3 +106,36 @@ class Inbox:
         self._size -= sum(map(len, taken))
         self._bell.ring()
         return taken
+
+
+@frozen(kw_only=True)
+class LinkTimes:
+    """How long one waits for a relay, in seconds.
+
+    lists: for where somebody reads and writes, which only adds to the relays that one has.
+    """
+
+    connect: float = 15.0
+    answer: float = 10.0
+    send: float = 30.0
+    idle: float = 60.0
+    first_retry: float = 1.0
+    last_retry: float = 300.0
+    refused_retry: float = 60.0
+    leave: float = 3.0
+    later: float = 5.0
+    lists: float = 3.0
+
+
+@frozen(kw_only=True)
+class LinkTools:
+    """What a relay's link is given. address: what a proof of who we are is made out to."""
+
+    connect: Callable[[], Awaitable[Link]]
+    address: str
+    signer: Callable[[], Awaitable[Signer]]
+    may_auth: Callable[[], bool]
+    threads: trio.CapacityLimiter
+    now: Callable[[], int]
+    random: Callable[[], float]
+    times: LinkTimes

@@ -22,11 +22,11 @@ from oanix.lib.web import Asker, Web
 from oanix.services.nostr.asking import Seen
 from oanix.services.nostr.bunker import Kept, PoolExchange, written
 from oanix.services.nostr.keeping import Choice, addresses
-from oanix.services.nostr.link import Link, SocketLink
+from oanix.services.nostr.link import Link, LinkTimes, SocketLink
 from oanix.services.nostr.narrow import Access
 from oanix.services.nostr.outbox import Delivery, Outbox
 from oanix.services.nostr.pool import OWN, Pool, PoolTools, newest_first, no_relay
-from oanix.services.nostr.relay_link import LinkTimes, RelayLink
+from oanix.services.nostr.relay_link import RelayLink
 from oanix.services.nostr.schema import DATABASE, MIGRATIONS
 from oanix.store import Store
 

@@ -13,8 +13,8 @@ from oanix.bell import Bell
 from oanix.errors import fault
 from oanix.lib.nostr import Event, Filter, Signer
 from oanix.services.nostr.asking import Asking
-from oanix.services.nostr.link import Link
-from oanix.services.nostr.relay_link import LinkTimes, LinkTools, RelayLink
+from oanix.services.nostr.link import Link, LinkTimes, LinkTools
+from oanix.services.nostr.relay_link import RelayLink
 
 OWN: Final = "own"
 """What our own relay, in the same process, is called in place of a URL."""

@@ -8,18 +8,17 @@ answered is for its sender to send again, as relays take each event once.
 import errno
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 import trio
-from attrs import define, frozen
+from attrs import define
 
 from oanix.bell import Bell
 from oanix.errors import fault
-from oanix.lib.nostr import Event, Filter, Invalid, Signer, check_many, decode, encode
+from oanix.lib.nostr import Event, Filter, Invalid, check_many, decode, encode
 from oanix.lib.nostr.auth import auth_template
 from oanix.services.nostr.asking import Asking, Outcome, Wire
-from oanix.services.nostr.link import LOST, Inbox, Link
+from oanix.services.nostr.link import LOST, Inbox, Link, LinkTools
 
 log = logging.getLogger(__name__)
 
@@ -33,39 +32,6 @@ PASSING: Final = ("rate-limited:", "error:")
 
 WORDS_MAX: Final = 300
 CHALLENGE_MAX: Final = 4_096
-
-
-@frozen(kw_only=True)
-class LinkTimes:
-    """How long one waits for a relay, in seconds.
-
-    lists: for where somebody reads and writes, which only adds to the relays that one has.
-    """
-
-    connect: float = 15.0
-    answer: float = 10.0
-    send: float = 30.0
-    idle: float = 60.0
-    first_retry: float = 1.0
-    last_retry: float = 300.0
-    refused_retry: float = 60.0
-    leave: float = 3.0
-    later: float = 5.0
-    lists: float = 3.0
-
-
-@frozen(kw_only=True)
-class LinkTools:
-    """What a relay's link is given. address: what a proof of who we are is made out to."""
-
-    connect: Callable[[], Awaitable[Link]]
-    address: str
-    signer: Callable[[], Awaitable[Signer]]
-    may_auth: Callable[[], bool]
-    threads: trio.CapacityLimiter
-    now: Callable[[], int]
-    random: Callable[[], float]
-    times: LinkTimes
 
 
 @define(eq=False)

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from oanix.lib.policy import Policy
     from oanix.lib.vault import Vault
     from oanix.lib.web import Web
-    from oanix.services.nostr.link import Link
+    from oanix.services.nostr.link import Link, LinkTimes
     from oanix.services.nostr.nostr import Nostr
-    from oanix.services.nostr.relay_link import LinkTimes
 
 
 log = logging.getLogger(__name__)
@@ -110,8 +109,8 @@ class NostrFs(ViewedService[Narrow]):
         if not self.started:
             raise fault(errno.ESHUTDOWN, "nostr is not running")
         # Its libraries take longer to load than most commands run.
+        from oanix.services.nostr.link import LinkTimes
         from oanix.services.nostr.nostr import Nostr, Tools
-        from oanix.services.nostr.relay_link import LinkTimes
 
         folder = self._folder
         if folder is None:
