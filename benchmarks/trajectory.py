@@ -20,6 +20,7 @@ import trio
 from benchmarks.agents import UNBOUND, process_in, workspace
 from benchmarks.lib import guest as modules
 from oanix.caller import Caller
+from oanix.lib.atif import Lines
 from oanix.namespace import Namespace
 from oanix.scheduler.engine import Engine, Guest, Linker
 from oanix.scheduler.trajectory import Recorder
@@ -40,7 +41,7 @@ class _Nowhere:
 def recorder() -> Recorder:
     """Make a recorder whose lines go nowhere."""
     return Recorder(
-        _Nowhere(), 0, True, now=time.time, mask=str, wrote=lambda: None, session=str,
+        _Nowhere(), Lines("1"), now=time.time, mask=str, wrote=lambda: None, session=str,
         dirty=lambda: None,
     )  # fmt: skip
 

@@ -9,16 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oanix.errors import fault
-from oanix.lib.atif import Header, document
+from oanix.lib.atif import Header, Lines, document
 from oanix.lib.vault import Mask
 from oanix.scheduler.trajectory.calls import Made
-from oanix.scheduler.trajectory.recorder import (
-    BYTES_MAX,
-    CALLS_MAX,
-    OWN_MAX,
-    RECORDED_MAX,
-    Recorder,
-)
+from oanix.scheduler.trajectory.recorder import CALLS_MAX, Recorder
+from oanix.scheduler.trajectory.room import BYTES_MAX, OWN_MAX, WEIGHTY_MAX
+from oanix.scheduler.trajectory.room import CALLS_MAX as RECORDED_MAX
 from tests.scheduler.atif import valid
 
 SECRET = "hunter2-hunter2"
@@ -53,9 +49,8 @@ class Desk:
         self.recorder.begin(header)
 
     def again(self, mask: Mask | None = None) -> Recorder:
-        found = self.paper.raw.count(b"\n")
         return Recorder(
-            self.paper, max(found - 1, 0), found > 0, now=lambda: self.now,
+            self.paper, Lines.of(self.paper.raw, "1"), now=lambda: self.now,
             mask=(mask or Mask()).text, wrote=lambda: None,
             session=lambda number: f"job-{number}-s", dirty=self._dirtied,
         )  # fmt: skip
@@ -194,7 +189,7 @@ def test_a_million_calls_are_counted_and_not_recorded() -> None:
     desk = Desk()
     for number in range(RECORDED_MAX + 1_000):
         desk.recorder.call(read(f"/{number}"))
-    assert desk.recorder.full
+    assert desk.recorder.room.full
     for _ in range(1_000_000):
         desk.recorder.call(read("/x"))
     desk.recorder.end("completed 0", last=True)
@@ -205,6 +200,51 @@ def test_a_million_calls_are_counted_and_not_recorded() -> None:
     assert steps[-1]["extra"]["not_recorded"] == {"read_file": 1_001_000}
     assert "1,001,000 more calls" in steps[-1]["message"]
     assert len(desk.paper.raw) < BYTES_MAX
+
+
+def test_what_failed_and_what_was_served_is_told_even_after_a_flood_of_calls() -> None:
+    desk = Desk()
+    for number in range(RECORDED_MAX + 10):
+        desk.recorder.call(read(f"/{number}"))
+    desk.recorder.call(read("/refused", 0, "EACCES"))
+    desk.recorder.call(Made("http_request", {"url": "u"}, "200 OK", served=True))
+    for number in range(WEIGHTY_MAX + 10):
+        desk.recorder.call(read(f"/refused/{number}", 0, "EACCES"))
+    assert desk.recorder.room.over
+    desk.recorder.end("completed 0", last=True)
+    steps = desk.steps()
+    told = [call for step in steps for call in step.get("tool_calls", ())]
+    assert len(told) == RECORDED_MAX + WEIGHTY_MAX
+    assert {"url": "u"} in [call["arguments"] for call in told]
+    assert {"path": "/refused"} in [call["arguments"] for call in told]
+    assert steps[-1]["extra"]["not_recorded"] == {"read_file": 22}
+
+
+def test_steps_of_the_job_take_no_room_from_what_is_seen() -> None:
+    desk = Desk()
+    step = {"message": "x" * 60_000}
+    for _ in range(OWN_MAX // 60_100):
+        desk.recorder.own(step, 60_100)
+    with pytest.raises(OSError, match="at most"):
+        desk.recorder.own(step, 60_100)
+    assert not desk.recorder.room.full
+    desk.recorder.call(read("/a"))
+    assert desk.steps()[-1]["tool_calls"][0]["arguments"] == {"path": "/a"}
+    # Neither does a second try give it room again.
+    desk.recorder = desk.again()
+    with pytest.raises(OSError, match="at most"):
+        desk.recorder.own(step, 60_100)
+
+
+def test_all_tries_of_a_run_share_its_room() -> None:
+    desk = Desk()
+    for _ in range(40):
+        for number in range(RECORDED_MAX):
+            desk.recorder.call(read(f"/{number}/{'x' * 100}"))
+        desk.recorder.end("tried", last=False)
+        desk.recorder = desk.again()
+    assert desk.recorder.room.full
+    assert len(desk.paper.raw) < BYTES_MAX + (1 << 20)
 
 
 def test_a_flood_of_output_is_cut_and_counted() -> None:

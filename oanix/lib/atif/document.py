@@ -77,6 +77,9 @@ class Lines:
     steps: list[bytes] = field(factory=list)
     broken: int = 0
     totals: dict[str, Any] = field(factory=dict)
+    size: int = 0
+    """Bytes of the steps of the runtime; own: of those that the job has recorded."""
+    own: int = 0
     closed: bool = False
     """Whether the last step says that it is the last."""
     _half: bytes = b""
@@ -110,6 +113,10 @@ class Lines:
             line = dump({**found, "step_id": len(self.steps) + 1})
         self.steps.append(line)
         extra = found.get("extra", {})
+        if extra.get("by") == "job":
+            self.own += len(line)
+        else:
+            self.size += len(line)
         self.closed = extra.get("event") == ENDED and extra.get("by") == "runtime"
         for name, total in _TOTALS.items():
             value = found.get("metrics", {}).get(name)

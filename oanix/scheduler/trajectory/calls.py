@@ -35,7 +35,14 @@ class Made:
     run: int = 0
     times: int = 1
     key: str = ""
+    served: bool = False
+    """Whether a service did it for the job."""
     paths: list[str] = field(factory=list)
+
+    @property
+    def weighty(self) -> bool:
+        """Whether it is told even where other calls are counted only."""
+        return self.served or bool(self.errno)
 
     def content(self) -> str:
         """Tell what came of it."""

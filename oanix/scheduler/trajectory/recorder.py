@@ -14,24 +14,17 @@ from typing import Any, Final, Protocol
 from attrs import define, field
 
 from oanix.errors import fault
-from oanix.lib.atif import Header, check_step, stamp, step_line
+from oanix.lib.atif import Header, Lines, check_step, stamp, step_line
 from oanix.lib.atif.document import ENDED, dump
 from oanix.scheduler.trajectory.calls import CONTENT_MAX, Calls, Made, Mask, cut, shown
+from oanix.scheduler.trajectory.room import OWN_MAX, Room
 
 log = logging.getLogger(__name__)
 
 CALLS_MAX: Final = 50
 """Calls of one step."""
-RECORDED_MAX: Final = 5_000
-"""Calls of one run that are written down; the others are counted."""
-BYTES_MAX: Final = 4 << 20
-"""Bytes of all that is written down of one run, but for its last steps."""
-OWN_MAX: Final = 4 << 20
-"""Bytes of the steps that a job adds itself."""
 MESSAGE_MAX: Final = 4_000
 """Characters that one step shows of what was said."""
-SAID_MAX: Final = 256 << 10
-"""Characters of output that are written down of one run: all of it is in `stdout`."""
 LINE_MAX: Final = 16_384
 """Bytes of a line of output that are kept until it ends."""
 
@@ -61,6 +54,8 @@ class _Open:
     streams: set[str] = field(factory=set)
     calls: Calls = field(factory=Calls)
     own: dict[str, Any] | None = None
+    size: int = 0
+    """Bytes of the step that the job has recorded, which this is."""
 
     @property
     def empty(self) -> bool:
@@ -75,17 +70,18 @@ class Recorder:
     """The trajectory of one run, while it grows."""
 
     def __init__(
-        self, kept: Kept, steps: int, begun: bool, *, now: Callable[[], float], mask: Mask,
+        self, kept: Kept, before: Lines, *, now: Callable[[], float], mask: Mask,
         wrote: Callable[[], None], session: Callable[[int], str], dirty: Callable[[], None],
     ) -> None:  # fmt: skip
         """Make it.
 
-        steps: how many there are already; begun: whether it has its first line; wrote: called when
-        there is more to read; session: names the trajectory of a job; dirty: called when there is
-        something that is not written yet.
+        before: what there is already; wrote: called when there is more to read; session: names the
+        trajectory of a job; dirty: called when there is something that is not written yet.
         """
         self._kept = kept
-        self._steps = steps
+        self._steps = len(before.steps)
+        self._begun = before.header is not None or bool(before.steps)
+        self.room = Room(before.size, before.own)
         self._now = now
         self._mask = mask
         self._wrote = wrote
@@ -93,13 +89,10 @@ class Recorder:
         self._dirty = dirty
         self._open = _Open(now())
         self._streams: dict[str, _Stream] = {}
-        self._recorded = self._bytes = self._own = self._said = self._call_number = 0
-        self.full = False
-        """Whether calls are counted only."""
+        self._call_number = 0
         self.dropped: Counter[str] = Counter()
         self._counted = Made("", {})
         self._lost = 0
-        self._begun = begun
 
     # What is seen --------------------------------------------------------------------------------
 
@@ -130,7 +123,7 @@ class Recorder:
 
         Once calls are only counted, what it gives is nothing's. This is what a loop costs.
         """
-        if self.full:
+        if self.room.over if errno else self.room.full:
             self.dropped[name] += 1
             return self._counted
         same = self._open.calls.find(name, key, errno)
@@ -140,7 +133,7 @@ class Recorder:
 
     def call(self, one: Made) -> None:
         """Take a call that the agent made."""
-        if self.full:
+        if self.room.over if one.weighty else self.room.full:
             self.dropped[one.name] += 1
             return
         step = self._open
@@ -150,9 +143,7 @@ class Recorder:
         if step.empty:
             self._began()
         if step.calls.add(one):
-            self._recorded += 1
-            if self._recorded >= RECORDED_MAX or self._bytes >= BYTES_MAX:
-                self.full = True
+            self.room.take(weighty=one.weighty)
             if len(step.calls) >= CALLS_MAX:
                 self.flush()
 
@@ -170,7 +161,7 @@ class Recorder:
 
     def _take(self, name: str, data: bytes) -> None:
         stream = self._streams.setdefault(name, _Stream())
-        if self._said >= SAID_MAX or self._bytes >= BYTES_MAX:
+        if self.room.silent:
             stream.missed += len(data)
             return
         # Of a flood no more is split into lines than could be shown.
@@ -193,7 +184,7 @@ class Recorder:
         step.streams.add(name)
         step.lines.append(text)
         step.length += len(text) + 1
-        self._said += len(text) + 1
+        self.room.said += len(text) + 1
         if step.length >= MESSAGE_MAX:
             self.flush()
 
@@ -202,7 +193,7 @@ class Recorder:
 
         Raises OSError: EINVAL for what is none, EDQUOT past the bound.
         """
-        if self._own + size > OWN_MAX:
+        if self.room.own + size > OWN_MAX:
             raise fault(errno.EDQUOT, f"a job adds at most {OWN_MAX} bytes of steps")
         if "step_id" in step:
             raise fault(errno.EINVAL, "steps are numbered here; leave out step_id")
@@ -216,10 +207,10 @@ class Recorder:
         except (RecursionError, ValueError):
             sentence = "a step is not nested as deep as this, and has no number beyond all bounds"
             raise fault(errno.EINVAL, sentence) from None
-        self._own += size
+        self.room.own += size
         self.flush()
         self._began()
-        self._open.own = step
+        self._open.own, self._open.size = step, size
         if step["source"] != "agent" or "tool_calls" in step or "observation" in step:
             # What it did is said already: what is seen from now on belongs to the next step.
             self.flush()
@@ -250,7 +241,7 @@ class Recorder:
         if len(step.calls):
             made |= self._calls(step.calls, extra)
         made["extra"] = extra
-        self._write(made)
+        self._write(made, own=step.size)
 
     def _calls(self, calls: Calls, extra: dict[str, Any]) -> dict[str, Any]:
         mask = self._masking(*([one.arguments, one.paths, one.outcome] for one in calls))
@@ -287,11 +278,11 @@ class Recorder:
         whole = "\0".join(texts(values))
         return self._mask if self._mask(whole) != whole else str
 
-    def _write(self, step: dict[str, Any]) -> None:
+    def _write(self, step: dict[str, Any], own: int = 0) -> None:
         line = step_line(self._steps + 1, step)
         if self._store(line):
             self._steps += 1
-            self._bytes += len(line)
+            self.room.wrote(max(len(line) - own, 0))
 
     def _store(self, line: bytes) -> bool:
         try:

@@ -61,10 +61,8 @@ class Trajectories:
     def open(self, job: Job) -> Recorder:
         """Begin to record a job, or go on."""
         record = self._logs.open_run(str(job.id)).record
-        found = record.read()
-        begun = found.header is not None or bool(found.steps)
         recorder = job.trajectory = Recorder(
-            record, len(found.steps), begun, now=self._now, mask=self._mask,
+            record, record.read(), now=self._now, mask=self._mask,
             wrote=job.output.ring, session=self._session, dirty=lambda: self._dirty(recorder),
         )  # fmt: skip
         return recorder

@@ -340,8 +340,9 @@ class Done(Watching):
         deed = arguments[0]
         assert isinstance(deed, Deed)
         self._seen.call(
-            deed.name, dict(deed.arguments), deed.outcome, deed.error, deed.seconds, run=deed.run
-        )
+            deed.name, dict(deed.arguments), deed.outcome, deed.error, deed.seconds, run=deed.run,
+            served=True,
+        )  # fmt: skip
 
 
 _KINDS: Final[tuple[Callable[[Seen], Watching], ...]] = (
