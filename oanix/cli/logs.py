@@ -24,7 +24,8 @@ from oanix.lib.atif.model import step_of
 EPILOG = """\b
 Examples:
   oanix logs list                      the last runs of this directory's jobs
-  oanix logs show 7                    what job 7 did, step by step
+  oanix logs show                      what the last one did, step by step
+  oanix logs show 7                    what job 7 did
   oanix logs show -f 7                 as it does it
   oanix logs show --html run.html 7    as a page for a browser
   oanix logs show --json 7 | jq '.steps[].tool_calls[]?.function_name'"""
@@ -44,20 +45,35 @@ def logs() -> None:
 @click.option("-f", "--follow", is_flag=True, help="Show steps as they come, to its end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the document (ATIF v1.4).")
 @click.option("--html", "file", metavar="FILE", help="Write a page for a browser; - prints it.")
-@click.argument("run", metavar="RUN", type=click.IntRange(1), shell_complete=run_numbers)
+@click.argument("run", metavar="[RUN]", type=click.IntRange(1), required=False,
+                shell_complete=run_numbers)  # fmt: skip
 def show(
-    run: int, at: str | None, directory: str | None, follow: bool, as_json: bool, file: str | None
+    run: int | None,
+    at: str | None,
+    directory: str | None,
+    follow: bool,
+    as_json: bool,
+    file: str | None,
 ) -> None:
-    """Show what the job RUN did, while it runs or after."""
+    """Show what the job RUN did (default: the last one), while it runs or after."""
     if follow + as_json + (file is not None) > 1:
         raise click.UsageError("give one of --follow, --json and --html")
     trio.run(_show, run, at, directory, follow, as_json, file)
 
 
 async def _show(
-    run: int, at: str | None, directory: str | None, follow: bool, as_json: bool, file: str | None
+    run: int | None,
+    at: str | None,
+    directory: str | None,
+    follow: bool,
+    as_json: bool,
+    file: str | None,
 ) -> None:
     async with place(at, directory) as there:
+        if run is None:
+            run = max(_numbers(there.tree), default=0)
+            if not run:
+                raise Failure("no job ran here yet", "run one: oanix agent run", os.EX_NOINPUT)
         try:
             if follow:
                 await _follow(there.tree, run)
@@ -134,7 +150,7 @@ def runs(at: str | None, directory: str | None, everything: bool, as_json: bool)
 async def _runs(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     async with place(at, directory) as there:
-        numbers = sorted(int(n) for n in there.tree.names("/logs/runs") if n.isdecimal())
+        numbers = sorted(_numbers(there.tree))
         for number in numbers if everything else numbers[-LAST:]:
             try:
                 text = await there.tree.read(f"/logs/runs/{number}/trajectory.json")
@@ -153,6 +169,10 @@ async def _runs(at: str | None, directory: str | None, everything: bool, as_json
         for one in found
     ]  # fmt: skip
     Out().table(("RUN", "STARTED", "TIME", "STEPS", "CALLS", "FAILED", "NAME", "END"), rows)
+
+
+def _numbers(tree: Tree) -> list[int]:
+    return [int(name) for name in tree.names("/logs/runs") if name.isdecimal()]
 
 
 def _took(seconds: float | None) -> str:

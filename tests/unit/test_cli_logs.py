@@ -160,6 +160,7 @@ def test_steps_of_a_run_that_has_ended_are_followed_to_their_end(ran: Oanix) -> 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["show"], os.EX_NOINPUT, "no job ran here yet"),
         (["show", "9"], os.EX_NOINPUT, "no trajectory of a job 9"),
         (["show", "-f", "9"], os.EX_NOINPUT, "no trajectory of a job 9"),
         (["show", "0"], 2, "0"),
@@ -189,6 +190,7 @@ def test_a_shell_completes_the_numbers_of_runs(ran: Oanix, tmp_path: Path) -> No
     for _ in range(2):
         ran("agent", "run", "bad.wasm")
     assert completed("oanix logs show ", ran.here) == b"plain,3\nplain,2\nplain,1\n"
+    assert b"\njob-3-" in b"\n" + ran("logs", "show").stdout
     assert completed("oanix agent kill 2", ran.here) == b"plain,2\n"
     assert completed("oanix logs show ", tmp_path) == b"\n"
     assert completed(f"oanix logs show -C {ran.here} ", tmp_path).startswith(b"plain,3\n")
