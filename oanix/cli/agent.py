@@ -60,7 +60,7 @@ Examples:
   oanix agent run --world agent.ns --json build.wasm
   oanix agent run --dir src::/src --dir out::/out --env LANG=C tool.wasm /src
 
-Limits: wall cpu fuel memory table files output written (docs/man/jobs.md)."""
+Limits: wall cpu fuel memory table files output written jobs (docs/man/jobs.md)."""
 
 CODES = {
     "wall": 124, "cpu": 124, "timeout": 124, "fuel": 124, "interrupted": os.EX_TEMPFAIL,

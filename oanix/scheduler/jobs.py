@@ -239,8 +239,11 @@ class _JobDirectory(TableDirectory):
             owner=Owner(uid=job.uid, gid=job.gid), guard=JobGuard(job), now=service.now,
         )  # fmt: skip
         self._rows["log"] = _LogLink(service, job)
-        for node in (self, *self._rows.values()):
+        todo: list[Node] = [self]
+        while todo:
+            node = todo.pop()
             service.whose[node.qid] = job
+            todo += node._rows.values() if isinstance(node, TableDirectory) else []
 
 
 class _LogLink(CanReadlink):

@@ -20,6 +20,9 @@ SPEC_MAX: Final = 1 << 20
 DEPTH_MAX: Final = 100
 """Levels of lists and objects in a specification."""
 
+LINES_MAX: Final = 1_000
+"""Lines of a recipe: its server makes the namespace of them while others wait."""
+
 PRIORITY: Final = range(-100, 101)
 ARGS_MAX: Final = 4_096
 AFTER_MAX: Final = 1_000
@@ -204,7 +207,9 @@ def _kind(value: object) -> str:
 
 def _recipe(value: object) -> str | None:
     text = _optional_text(value)
-    for placed in parse(text or "", "namespace"):
+    for number, placed in enumerate(parse(text or "", "namespace")):
+        if number >= LINES_MAX:
+            raise placed.error(f"the namespace of a job has at most {LINES_MAX} lines", 0)
         if isinstance(placed.line, Mount):
             raise placed.error("a job's namespace is made of what can be seen: use bind", 0)
     return text

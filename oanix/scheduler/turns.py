@@ -1,12 +1,15 @@
 """Turns: which job begins next, and when to look again. Times are of a steady clock."""
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from oanix.scheduler.job import Job, State
+
+CORES: Final = os.cpu_count() or 1
 
 AGEING_S: Final = 30.0
 """A job that waits gains a point of priority in so many seconds."""
@@ -19,8 +22,8 @@ class Room:
     A job's jobs run in its own room, up to its limit: it may wait for them.
     """
 
-    jobs: int = 64
-    of_one: int = 32
+    jobs: int = field(factory=lambda: 64 * CORES)
+    of_one: int = field(factory=lambda: 32 * CORES)
     in_all: int = 1_000
 
 

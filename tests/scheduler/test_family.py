@@ -257,9 +257,13 @@ async def test_the_output_of_a_job_is_read_by_the_next_as_it_comes(here: Jobs) -
 async def test_a_recipe_binds_the_output_of_another_job_and_nothing_else_of_it(here: Jobs) -> None:
     first = await here.start("hello")
     await here.wait(first)
-    bound = f"bind /jobs/{first}/stdout /in\nbind /jobs /jobs\n"
+    bound = (
+        f"bind /jobs/{first}/stdout /in\nbind /jobs/{first}/task/spec.json /order\n"
+        "bind /jobs /jobs\n"
+    )
     _, inside = await parent(here, namespace=bound)
     assert await inside.client.read("/in", within=5) == b"hello\n"
+    assert b"hello.wasm" in await inside.client.read("/order")
     assert inside.client.listdir("/jobs") == ["README", "new"]
     stranger = Jobs(here.namespace, here.service, Caller(uid=1_000, gid=1_000, job="77"))
     with pytest.raises(PermissionError):

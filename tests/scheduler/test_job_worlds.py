@@ -198,6 +198,7 @@ def files(tree: Tree) -> Tree:
         ("seal now", "1:6", ""),
         ("bind '/a /x", "1:6", ""),
         ("bind /a /x rw ro", "1:15", ""),
+        ("bind /a /a\n" * 1_001, "1001:1", "at most 1000 lines"),
     ],
 )
 def test_a_recipe_that_asks_for_more_is_refused_where_it_does(

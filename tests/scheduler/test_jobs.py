@@ -212,6 +212,52 @@ async def test_a_job_is_tried_again_as_its_order_says(here: Jobs) -> None:
     assert (await here.run("fails", retry=5)) == "failed 3 exit"
 
 
+async def test_each_try_waits_twice_as_long_as_the_one_before(tmp_path: Path) -> None:
+    steady = [100.0]
+    async with jobs(tmp_path, steady=lambda: steady[0]) as here:
+        retry = {"times": 3, "on": ["exit"], "delay": 10}
+        number = await here.start("fails", retry=retry, worker=False)
+        job = here.service.scheduler.find(number)
+        assert job is not None
+        for tries, delay in enumerate((10, 20, 40), 1):
+            told = f"tried {tries} times, last exit"
+            await here.until(number, "reason", lambda said, told=told: said == told)
+            assert job.not_before == steady[0] + delay
+            steady[0] += delay - 0.001
+            await here.tell(number, "cont")
+            assert await here.run("hello", worker=False) == "completed 0"
+            assert await here.fact(number, "tries") == str(tries)
+            steady[0] += 0.001
+            await here.tell(number, "cont")
+            await here.until(number, "tries", lambda said, n=tries: said == str(n + 1))
+        assert await here.wait(number) == "failed 3 exit"
+
+
+async def test_a_sealed_namespace_takes_no_more_changes(here: Jobs) -> None:
+    number = await here.start("echo", namespace="bind /proc /proc\nbind /dev /dev\n")
+    await here.reached(number, "running")
+    job = here.service.scheduler.find(number)
+    assert job is not None
+    assert job.namespace is not None
+    inside = Client(job.namespace, Caller(job=str(number), uid=1_000))
+    await inside.write("/proc/self/ctl", "bind /dev/null /null\n", append=True, create=False)
+    assert inside.exists("/null")
+    await here.tell(number, "seal")
+    for line in ("bind /dev/null /other\n", "unmount /dev\n"):
+        with pytest.raises(OSError, match="sealed"):
+            await inside.write("/proc/self/ctl", line, append=True, create=False)
+    assert not inside.exists("/other")
+    await here.tell(number, "kill")
+    draft = await here.new("echo", namespace="bind /dev /dev\n")
+    await here.tell(draft, "seal\nstart")
+    await here.reached(draft, "running")
+    sealed = here.service.scheduler.find(draft)
+    assert sealed is not None
+    assert sealed.namespace is not None
+    assert sealed.namespace.sealed
+    await here.tell(draft, "kill")
+
+
 async def test_priority_decides_and_waiting_raises_it(tmp_path: Path) -> None:
     times = [0]
     async with jobs(
