@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from oanix.assembly import Context, build, default_lines, place
 from oanix.caller import Caller
+from oanix.client import Client
 from oanix.lib.atif import document
 from oanix.lib.vault import Mask
+from oanix.lib.vault.forms import forms
 from tests.scheduler.acting import (
     CREAT,
     DIRECTORY,
@@ -28,6 +32,7 @@ from tests.scheduler.acting import (
 from tests.scheduler.atif import valid
 from tests.scheduler.jobs_help import Jobs, jobs
 from tests.service.http_help import http
+from tests.service.vaults import RULE, VALUE, made
 
 
 @pytest.fixture
@@ -218,17 +223,54 @@ async def test_requests_of_a_job_are_told_with_what_was_answered(
 
 
 async def test_secrets_that_are_known_are_masked_wherever_a_job_puts_them(tmp_path: Path) -> None:
-    secret = "correct-horse-battery"
-    async with jobs(tmp_path, mask=lambda: Mask([secret.encode()]).text) as here:
+    # A shell would write it otherwise.
+    secret = "correct-horse's-battery"
+    async with jobs(tmp_path, mask=lambda: Mask(forms(secret)).text) as here:
         acts = Acts().say(f"it is {secret}\n").open(f"workspace/{secret}", CREAT, WRITE).close()
         acts.open(f"workspace/no-{secret}").open("task/steps", 0, WRITE)
         acts.write(json.dumps({"message": secret, "extra": {"a": [secret]}}) + "\n").close()
         acts.open("task/result.json", 0, WRITE).write(json.dumps(secret)).close()
         found = await acted(here, tmp_path, acts, args=[secret], input=secret, name=secret)
         assert found["steps"][1]["message"].count("*" * len(secret)) == 3
+        assert "battery" not in found["steps"][1]["message"]
         raw = (tmp_path / "logs" / "runs" / "1" / "trajectory.jsonl").read_text()
         assert secret not in raw
         assert raw.count("*" * len(secret)) >= 8
+
+
+async def test_the_secrets_of_the_vault_are_masked_in_the_default_namespace(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "project").mkdir()
+    acts = Acts().say(f"{VALUE.decode()}\n")
+    (tmp_path / "project" / "acts.wasm").write_bytes(acts.module())
+    state, project = str(tmp_path / "state"), str(tmp_path / "project")
+    lines = [
+        line
+        for line in default_lines(project, state)
+        if line.path in ("/workspace", "/logs", "/jobs")
+    ]
+    for line in lines:
+        os.makedirs(line.argument or "", exist_ok=True)
+    vault = made(tmp_path)
+    vault.set("token", VALUE, RULE)
+    namespace = build(place(lines), Context(project), vault=vault)
+    me = Client(namespace, Caller(uid=os.geteuid(), session="me"))
+    async with AsyncExitStack() as running:
+        for service in namespace.services():
+            await running.enter_async_context(service.running())
+        number = int(await me.read("/jobs/new"))
+        spec = {"module": "/workspace/acts.wasm", "args": [VALUE.decode()]}
+        await me.write(f"/jobs/{number}/spec", json.dumps(spec) + "\n", create=False)
+        await me.write(f"/jobs/{number}/ctl", "start\n", create=False, append=True)
+        line = await me.read_text(f"/jobs/{number}/wait", within=10)
+        assert line == "completed 0\n"
+        raw = await me.read(f"/logs/runs/{number}/trajectory.json")
+    vault.close()
+    assert VALUE not in raw
+    assert [step["message"] for step in valid(raw)["steps"]][1:3] == [
+        f"acts.wasm '{'*' * len(VALUE)}'", "*" * len(VALUE),
+    ]  # fmt: skip
 
 
 async def test_a_job_that_a_job_orders_is_referred_to(here: Jobs, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class Trajectories:
             hidden=list(hidden), limits=limits, attempt=job.tries,
         )  # fmt: skip
         if job.tries == 1:
-            recorder.user(_order(job), **_ordered(job))
+            recorder.user(_order(job, self._mask), **_ordered(job))
 
     def concluded(self, job: Job) -> None:
         """Write down how a try of a job ended, once that is known."""
@@ -168,9 +168,11 @@ def session_of(job: Job) -> str:
     return f"job-{job.id}-{made}"
 
 
-def _order(job: Job) -> str:
+def _order(job: Job, mask: "Mask") -> str:
     spec = job.spec
-    said = [shlex.join([spec.name or spec.module.rpartition("/")[2], *spec.args])]
+    # First, as a shell's quotes would part a secret.
+    words = [mask(word) for word in (spec.name or spec.module.rpartition("/")[2], *spec.args)]
+    said = [shlex.join(words)]
     if spec.input is not None:
         said.append(f"input: {json.dumps(spec.input, ensure_ascii=False)}")
     if isinstance(spec.stdin, Source):
