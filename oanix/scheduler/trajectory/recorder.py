@@ -93,13 +93,15 @@ class Recorder:
         self.dropped: Counter[str] = Counter()
         self._counted = Made("", {})
         self._lost = 0
+        self._header = b""
+        """The first line, until it is written."""
 
     # What is seen --------------------------------------------------------------------------------
 
     def begin(self, header: Header) -> None:
-        """Write the first line, unless it is there."""
+        """Have the first line written with the first step, unless it is there."""
         if not self._begun:
-            self._store(header.line())
+            self._header = header.line()
 
     def system(self, message: str, *, event: str = "", **extra: Any) -> None:
         """Write a step of the runtime."""
@@ -286,14 +288,14 @@ class Recorder:
 
     def _store(self, line: bytes) -> bool:
         try:
-            self._kept.append(line)
+            self._kept.append(self._header + line)
         except OSError as error:
             # The job goes on; a disk that is full is told once, and the loss in the last step.
             if not self._lost:
                 log.warning("a trajectory cannot be written: %s", error.strerror)
             self._lost += 1
             return False
-        self._begun = True
+        self._header, self._begun = b"", True
         self._wrote()
         return True
 
