@@ -383,6 +383,7 @@ async def test_a_job_that_is_tried_again_has_one_trajectory(here: Jobs) -> None:
     assert sum(step["source"] == "user" for step in found["steps"]) == 1
 
 
+@pytest.mark.slow
 async def test_steps_are_seen_as_they_come_and_a_running_job_has_a_valid_document(
     here: Jobs, tmp_path: Path
 ) -> None:
@@ -421,6 +422,7 @@ async def test_a_job_that_never_ran_has_no_trajectory(here: Jobs) -> None:
     assert not here.client.exists(f"/logs/runs/{number}")
 
 
+@pytest.mark.slow
 async def test_ten_thousand_files_that_are_read_make_a_small_file(
     here: Jobs, tmp_path: Path
 ) -> None:

@@ -185,23 +185,25 @@ def test_secrets_are_masked_wherever_they_are_and_however_they_are_cut() -> None
     assert b"*" * len(SECRET) in desk.paper.raw
 
 
-def test_a_million_calls_are_counted_and_not_recorded() -> None:
+@pytest.mark.slow
+def test_a_flood_of_calls_is_counted_and_not_recorded() -> None:
     desk = Desk()
     for number in range(RECORDED_MAX + 1_000):
         desk.recorder.call(read(f"/{number}"))
     assert desk.recorder.room.full
-    for _ in range(1_000_000):
+    for _ in range(100_000):
         desk.recorder.call(read("/x"))
     desk.recorder.end("completed 0", last=True)
     steps = desk.steps()
     recorded = sum(len(step.get("tool_calls", ())) for step in steps)
     assert recorded == RECORDED_MAX
     assert max(len(step.get("tool_calls", ())) for step in steps) == CALLS_MAX
-    assert steps[-1]["extra"]["not_recorded"] == {"read_file": 1_001_000}
-    assert "1,001,000 more calls" in steps[-1]["message"]
+    assert steps[-1]["extra"]["not_recorded"] == {"read_file": 101_000}
+    assert "101,000 more calls" in steps[-1]["message"]
     assert len(desk.paper.raw) < BYTES_MAX
 
 
+@pytest.mark.slow
 def test_what_failed_and_what_was_served_is_told_even_after_a_flood_of_calls() -> None:
     desk = Desk()
     for number in range(RECORDED_MAX + 10):
@@ -236,9 +238,10 @@ def test_steps_of_the_job_take_no_room_from_what_is_seen() -> None:
         desk.recorder.own(step, 60_100)
 
 
+@pytest.mark.slow
 def test_all_tries_of_a_run_share_its_room() -> None:
     desk = Desk()
-    for _ in range(40):
+    for _ in range(4):
         for number in range(RECORDED_MAX):
             desk.recorder.call(read(f"/{number}/{'x' * 100}"))
         desk.recorder.end("tried", last=False)
@@ -297,6 +300,7 @@ ACTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(ACTS, max_size=40))
 def test_whatever_a_job_does_its_trajectory_is_valid(acts: list[tuple[str, Any, Any]]) -> None:
     desk = Desk()
