@@ -1,6 +1,8 @@
 """explain_code: what it says of a small project in several languages, of which all is known."""
 
 import json
+import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -210,3 +212,40 @@ async def test_the_imports_of_this_project_are_those_that_grimp_finds(
 def _path(module: str) -> str:
     path = module.replace(".", "/")
     return f"{path}.py" if (ROOT / f"{path}.py").exists() else f"{path}/__init__.py"
+
+
+SLOW = {
+    "a.c": "a (", "b.c": "int f(\n", "c.c": "/*", "d.c": "TODO ", "e.c": "int a(b) {\n",
+    "a.js": "import {\n", "b.js": "x => {\n", "c.js": '"\\\n', "d.js": " / / \n", "e.js": "{",
+    "a.py": "from x import (\n", "b.py": '"""\n', "a.rs": "use {{{{\n", "b.rs": 'r#"',
+    "a.cpp": "a::a() : x(y), ", "a.go": "func (a", "a.html": "<script ", "b.html": "<!--",
+    "README.md": "[![(<", "Cargo.toml": "a = [\n", "pom.xml": "<dependency>",
+    "pyproject.toml": "[", "go.mod": "require a.b v1 ", "CMakeLists.txt": "set(",
+}  # fmt: skip
+"""What makes a careless pattern go back and forth."""
+
+
+async def test_what_was_made_to_be_slow_is_not(here: Jobs, tmp_path: Path) -> None:
+    top = tmp_path / "workspace/slow"
+    top.mkdir()
+    for name, piece in SLOW.items():
+        (top / name).write_text(piece * (300_000 // len(piece)))
+    (top / ".gitignore").write_text("*a*b*c*d*e*f*g*h*i*j\n" + "**/" * 500 + "*" * 300 + "x\n")
+    _, left = await explained(here, "--path", "slow", worker=False)
+    assert left["files"]["all"] == len(SLOW) + 1
+    assert left["files"]["unread"] == 0
+
+
+async def test_names_do_nothing_to_a_terminal_or_to_the_page(here: Jobs, tmp_path: Path) -> None:
+    top = tmp_path / "workspace/odd"
+    top.mkdir()
+    names = [b"a\nb.py", b"\x1b[2J.py", b"``` |x|.py", b"\xff\xfe.py", b"\xe2\x80\xaegnp.py",
+             b"<b>.py", b"-rf", b"ctl ", b"a\"]\n  n0 --> n1.py"]  # fmt: skip
+    for name in names:
+        (top / os.fsdecode(name)).write_text("import hello\n" * 12)
+    (top / "hello.py").write_text("\n")
+    said, left = await explained(here, "--path", "odd")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", said)
+    assert "n0 --> n1.py" not in {line.strip() for line in said.splitlines()}
+    assert left["files"]["all"] >= len(names) - 1
+    assert said.count("```") % 2 == 0

@@ -330,3 +330,23 @@ def _asked(top: Path) -> tuple[object, int]:
         finally:
             server.terminate()
         return said, server.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_titles_of_every_sort_stay_text(here: Jobs, tmp_path: Path) -> None:
+    odd = "</h1><script>alert(1)</script> \" ' \\ \u202e \U0001f375 \n\t {{html:slug}} %(prog)s"
+    line, _, told, _ = await ran(
+        here, kind="scaffold", input={"template": "landing", "name": "ä ö", "title": odd}
+    )
+    assert line == "completed 0", told
+    page = (tmp_path / "workspace/ä ö/index.html").read_text()
+    assert "<script" not in page
+    assert "{{html:slug}}" in page
+    assert "\U0001f375" in page
+    line, _, told, _ = await ran(
+        here, kind="scaffold", input={"template": "api", "name": "b", "title": odd + '"""'}
+    )
+    assert line == "completed 0", told
+    source = (tmp_path / "workspace/b/app.py").read_text()
+    compile(source, "app.py", "exec")

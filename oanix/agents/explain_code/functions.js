@@ -1,86 +1,132 @@
 // Functions: where they begin and how long they are, by indentation or by braces.
+//
+// Each text is gone through once: a file that somebody made to be slow is as fast as any other.
 
 import { bare, braces } from './source.js';
 
-const HEADS = {
-  Go: /^func\s+(?:\([^)]*\)\s*)?(\w+)\s*(?:\[[^\]]*\])?\(/gm,
-  Rust: /^[ \t]*(?:pub(?:\([^)]*\))?\s+)?(?:default\s+)?(?:const\s+)?(?:async\s+)?(?:unsafe\s+)?(?:extern\s+""\s+)?fn\s+(\w+)/gm,
-  JavaScript: /(?:^|[\s;{}(])(?:async\s+)?function\s*\*?\s*(\w+)\s*\(|^[ \t]*(?:export\s+)?(?:const|let|var)\s+(\w+)\s*=\s*(?:async\s*)?(?:function\b|\([^()]*\)\s*(?::[^={]+)?=>|\w+\s*=>)|^[ \t]+(?:(?:public|private|protected|static|async|override|get|set|readonly)\s+)*[*#]?(\w+)\s*(?:<[^>(]*>)?\([^()]*(?:\([^()]*\)[^()]*)*\)\s*(?::\s*[^{;=]+)?\{/gm,
-  Java: /^[ \t]+(?:(?:public|private|protected|static|final|abstract|synchronized|native|override|async|virtual|internal|open|suspend|inline|operator|fun)\s+)*(?:<[^>]+>\s+)?[\w.<>,[\]?]+\s+(\w+)\s*\([^;{}]*\)\s*(?:throws [\w., ]+)?\{/gm,
-  Kotlin: /^[ \t]*(?:\w+\s+)*fun\s+(?:<[^>]+>\s*)?(?:[\w.]+\.)?(\w+)\s*\(/gm,
-  PHP: /^[ \t]*(?:(?:public|private|protected|static|final|abstract)\s+)*function\s+&?(\w+)\s*\(/gm,
-  Swift: /^[ \t]*(?:\w+\s+)*func\s+(\w+)/gm,
-  C: /^(?!\s*(?:else|return|typedef|case|goto)\b)[A-Za-z_][\w\s*,&:<>~()""[\]]*?\b([A-Za-z_~]\w*)\s*\([^;{}]*\)\s*(?:const\s*|noexcept\s*|override\s*|->\s*[\w:<>&*\s]+|__attribute__\s*\(\([^)]*\)\)\s*)*(?::[^{};]*)?\{/gm,
+const SCRIPTS = new Set(['JavaScript', 'TypeScript', 'Vue', 'Svelte']);
+const HEAD_MAX = 1000;
+
+// Where a word says that a function begins, its name follows that.
+const NAMED = {
+  Go: /\bfunc\s+(?:\([^()]*\)\s*)?(\w+)/, Rust: /\bfn\s+(\w+)/, Swift: /\bfunc\s+(\w+)/, Kotlin: /\bfun\s+(?:<[^<>]*>\s*)?(?:[\w.]+\.)?(\w+)/,
+  PHP: /\bfunction\s+&?(\w+)/, Zig: /\bfn\s+(\w+)/, Solidity: /\bfunction\s+(\w+)/,
 };
-const SAME = { TypeScript: 'JavaScript', Vue: 'JavaScript', Svelte: 'JavaScript', 'C++': 'C', CUDA: 'C', 'Objective-C': 'C', 'C#': 'Java', Scala: 'Java', Dart: 'Java', Groovy: 'Java' };
-const WORDS = new Set(['if', 'for', 'while', 'switch', 'catch', 'return', 'function', 'else', 'do', 'with', 'sizeof', 'new', 'typeof', 'await', 'defined', 'super', 'constructor_']);
+const NO_NAME = new Set(['if', 'for', 'while', 'switch', 'catch', 'return', 'function', 'else', 'do', 'with', 'sizeof', 'new', 'typeof', 'await', 'defined',
+  'super', 'foreach', 'using', 'lock', 'fixed', 'synchronized', 'when', 'elif', 'case', 'throw', 'assert', 'static_assert', 'until', 'unless', 'in', 'of', 'and', 'or', 'not']);
+// What may stand between the bracket that closes the parameters and the brace.
+const AFTER = /^\s*(?:(?:const|noexcept|override|final|volatile|mutable|async|throws\s+[\w.,\s]+|where\s[^(){}]*|&&?)\s*|->\s*[\w:<>,&*\s]+|:\s*[\w.$<>,[\]|&\s"'?]+|\bWITH_\w+\s*)*$/;
+const NOT_PARAMETERS = new Set(['__attribute__', 'noexcept', 'alignas', 'decltype', 'requires', '__declspec', 'throw']);
 
 // Give [{name, line, lines}]; what cannot be told apart is left out.
 export function functions(text, language) {
   if (language === 'Python') return indented(text);
-  const head = HEADS[SAME[language] ?? language];
-  if (!head || !braces(language)) return [];
-  return braced(language === 'C' || language === 'C++' ? unpreprocessed(bare(text, language)) : bare(text, language), head);
+  if (!braces(language)) return [];
+  const plain = bare(text, language);
+  return braced(['C', 'C++', 'CUDA', 'Objective-C'].includes(language) ? unpreprocessed(plain) : plain, language);
 }
 
 // Of `#if … #else … #endif` one side is enough, else braces open twice.
 function unpreprocessed(text) {
   const out = [];
   const depth = [];
+  let held = 0;
+  let goes = false;
   for (const line of text.split('\n')) {
     const said = /^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|else|endif)\b/.exec(line)?.[1];
     if (said?.startsWith('if')) depth.push(false);
-    else if (said === 'else' || said === 'elif') depth[depth.length - 1] = true;
-    else if (said === 'endif') depth.pop();
-    out.push(said || depth.includes(true) || /^[ \t]*#/.test(line) ? '' : line);
+    else if (said === 'else' || said === 'elif') {
+      if (depth.length && !depth[depth.length - 1]) {
+        depth[depth.length - 1] = true;
+        held++;
+      }
+    } else if (said === 'endif' && depth.pop()) held--;
+    const directive = goes || /^[ \t]*#/.test(line);
+    goes = directive && line.endsWith('\\');
+    out.push(said || held || directive ? '' : line);
   }
   return out.join('\n');
 }
 
-function braced(text, head) {
-  const { pairs, opens } = matched(text);
+function braced(text, language) {
   const starts = lineStarts(text);
   const found = [];
-  let last = -1;
-  for (const match of text.matchAll(head)) {
-    const name = match[1] ?? match[2] ?? match[3];
-    if (!name || WORDS.has(name)) continue;
-    const from = match.index + match[0].length - (match[0].endsWith('{') ? 1 : 0);
-    const after = match[0].endsWith('(') ? closed(text, from) : from;
-    const open = opens[lower(opens, after)];
-    if (open === undefined || open === last) continue;
-    // A declaration ends before any brace.
-    if (!match[0].endsWith('{') && (open - after > 2000 || text.slice(after, open).includes(';'))) continue;
-    const close = pairs.get(open);
-    if (close === undefined) continue;
-    last = open;
-    const first = lineOf(starts, match.index + match[0].search(/\S/));
-    found.push({ name, line: first, lines: lineOf(starts, close) - first + 1 });
+  const open = [];
+  const nests = SCRIPTS.has(language) || language === 'Kotlin' || language === 'Rust';
+  let within = 0;
+  // A head begins after what ended before it; within round brackets that is another matter.
+  const edges = [0];
+  for (const { 0: one, index } of text.matchAll(/[(){};]/g)) {
+    const top = edges.length - 1;
+    if (one === '(') edges.push(index + 1);
+    else if (one === ')') {
+      if (top > 0 && !(open.length && open[open.length - 1].level === top)) edges.pop();
+    } else if (one === ';') edges[top] = index + 1;
+    else if (one === '{') {
+      const from = Math.max(edges[top], index - HEAD_MAX);
+      const head = within && !nests ? '' : text.slice(from, index);
+      const name = headed(head, language);
+      open.push({ name, begin: name ? from + head.lastIndexOf(name, head.lastIndexOf('(')) : index, level: top + 1 });
+      edges.push(index + 1);
+      within += name ? 1 : 0;
+    } else if (open.length) {
+      const { name, begin, level } = open.pop();
+      within -= name ? 1 : 0;
+      edges.length = level;
+      edges[level - 1] = index + 1;
+      if (name) {
+        const line = lineOf(starts, begin);
+        found.push({ name, line, lines: lineOf(starts, index) - line + 1 });
+      }
+    }
   }
-  return found;
+  return found.sort((a, b) => a.line - b.line);
 }
 
-// Give where the bracket closes that was opened just before.
-function closed(text, from) {
-  let depth = 1;
-  for (let at = from; at < Math.min(text.length, from + 5000); at++) {
-    if (text[at] === '(') depth++;
-    else if (text[at] === ')' && --depth === 0) return at + 1;
+// Give the name of the function whose body comes after this text, or nothing.
+function headed(head, language) {
+  const pattern = NAMED[language];
+  if (pattern) return pattern.exec(head)?.[1] ?? '';
+  if (SCRIPTS.has(language)) {
+    const named = /\bfunction\s*\*?\s*([\w$]+)\s*[(<]/.exec(head);
+    if (named) return named[1];
+    const arrow = /=>\s*$/.test(head);
+    const assigned = arrow || /\bfunction\s*\*?\s*\(/.test(head);
+    if (assigned) return /(?:^|[\s,({])(?:const\s+|let\s+|var\s+)?([\w$]+)\s*(?::[^=(]{0,100})?[:=]\s*(?:async\s*)?(?:function\b|\(|[\w$]+\s*=>)/.exec(head)?.[1] ?? '';
+    return called(head, language);
   }
-  return from;
+  return called(head, language);
 }
 
-function matched(text) {
-  const pairs = new Map();
-  const opens = [];
-  const stack = [];
-  for (const { 0: one, index } of text.matchAll(/[{}]/g)) {
-    if (one === '{') {
-      opens.push(index);
-      stack.push(index);
-    } else if (stack.length) pairs.set(stack.pop(), index);
+// `type name(parameters) … {`: the name before the brackets that close last.
+function called(whole, language) {
+  // What a constructor of C++ begins its members with comes after its parameters.
+  const colon = language === 'C++' ? /\)\s*(?:noexcept\s*)?:(?!:)/.exec(whole) : null;
+  let head = colon ? whole.slice(0, colon.index + 1) : whole;
+  for (let tries = 0; tries < 4; tries++) {
+    const close = head.lastIndexOf(')');
+    if (close < 0 || head.length - close > 300 || !AFTER.test(head.slice(close + 1))) return '';
+    const first = opening(head, close);
+    if (first < 0) return '';
+    const before = head.slice(Math.max(0, first - 200), first);
+    const name = /([A-Za-z_$~#][\w$]*)\s*(?:<[^<>]*>)?\s*$/.exec(before)?.[1] ?? '';
+    if (NOT_PARAMETERS.has(name)) {
+      head = head.slice(0, first - name.length).trimEnd();
+      continue;
+    }
+    if (NO_NAME.has(name) || /\b(?:new|return|typedef|case|goto|else|=)\s*[\w$]*\s*$/.test(before) || /=\s*$/.test(before.slice(0, before.length - name.length))) return '';
+    return name;
   }
-  return { pairs, opens };
+  return '';
+}
+
+function opening(text, close) {
+  let depth = 0;
+  for (let at = close; at >= 0; at--) {
+    if (text[at] === ')') depth++;
+    else if (text[at] === '(' && --depth === 0) return at;
+  }
+  return -1;
 }
 
 function lower(sorted, value) {

@@ -12,7 +12,7 @@ export function graph(project, base, depth) {
   const plain = [...linked].filter((path) => !project.testing(path));
   const folders = new Set(project.edges.filter(([from, to]) => !project.testing(from) && !project.testing(to))
     .map(([from, to]) => [from, to].map((path) => folder(inner(path)).split('/').slice(0, depth).join('/')))
-    .filter(([from, to]) => from !== to).map((pair) => pair.join('\n')));
+    .filter(([from, to]) => from !== to).map((pair) => pair.join('\0')));
   // A drawing of three boxes says nothing.
   const byFile = plain.length <= FEW || (folders.size < 5 && plain.length <= 2 * FEW);
   const group = (path) => {
@@ -28,14 +28,14 @@ export function graph(project, base, depth) {
   }
   for (const [from, to] of project.edges) {
     const [a, b] = [group(from), group(to)];
-    if (a !== b) weights.set(`${a}\n${b}`, (weights.get(`${a}\n${b}`) ?? 0) + 1);
+    if (a !== b) weights.set(`${a}\0${b}`, (weights.get(`${a}\0${b}`) ?? 0) + 1);
   }
-  const edges = [...weights].map(([key, weight]) => [...key.split('\n'), weight]).sort((a, b) => b[2] - a[2] || (a[0] < b[0] ? -1 : 1));
+  const edges = [...weights].map(([key, weight]) => [...key.split('\0'), weight]).sort((a, b) => b[2] - a[2] || (a[0] < b[0] ? -1 : 1));
   const tests = new Set([...linked].filter((path) => project.testing(path)).map(group));
   for (const path of linked) {
     if (!project.testing(path)) tests.delete(group(path));
   }
-  return { byFile, nodes, edges, tests, circles: circles([...linked].sort(), project.edges.filter(([from, to]) => !from.endsWith('.rs') && project.early.has(`${from}\n${to}`))) };
+  return { byFile, nodes, edges, tests, circles: circles([...linked].sort(), project.edges.filter(([from, to]) => !from.endsWith('.rs') && project.early.has(`${from}\0${to}`))) };
 }
 
 // Groups of nodes that depend on each other (Tarjan, without recursion).
@@ -86,9 +86,10 @@ export function circles(nodes, edges) {
 }
 
 export function text({ nodes, edges }, most) {
+  const one = (name) => name.replace(/[\x00-\x1f\x7f]/g, '?').replace(/`/g, "'");
   const out = new Map([...nodes.keys()].sort().map((name) => [name, []]));
-  for (const [from, to, weight] of edges) out.get(from).push(weight > 1 ? `${to} (${weight})` : to);
-  const lines = [...out].filter(([, to]) => to.length).map(([from, to]) => `${from} -> ${to.slice(0, 12).join(', ')}${to.length > 12 ? `, and ${to.length - 12} more` : ''}`);
+  for (const [from, to, weight] of edges) out.get(from).push(weight > 1 ? `${one(to)} (${weight})` : one(to));
+  const lines = [...out].filter(([, to]) => to.length).map(([from, to]) => `${one(from)} -> ${to.slice(0, 12).join(', ')}${to.length > 12 ? `, and ${to.length - 12} more` : ''}`);
   return lines.length > most ? [...lines.slice(0, most), `… and ${lines.length - most} more`] : lines;
 }
 
@@ -111,4 +112,4 @@ export function mermaid({ nodes, edges: all, tests }) {
   return { lines, left: [plain.length && plain.length < all.length && 'tests', left && `${left} that are linked the least`, less && `${less} of the lightest arrows`].filter(Boolean) };
 }
 
-const label = (name) => name.replace(/[^\x20-\x7e\u00a0-\uffff]/g, '?').replace(/&/g, '#amp;').replace(/"/g, '#quot;').replace(/</g, '#lt;').replace(/>/g, '#gt;');
+const label = (name) => name.replace(/[^\x20-\x7e\u00a0-\uffff]/g, '?').replace(/`/g, "'").replace(/&/g, '#amp;').replace(/"/g, '#quot;').replace(/</g, '#lt;').replace(/>/g, '#gt;');

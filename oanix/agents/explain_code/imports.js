@@ -1,6 +1,6 @@
 // Imports: what a file names of others, and which file of the tree that is.
 
-import { uncommented } from './source.js';
+import { uncommented, without } from './source.js';
 
 // Each reader gives [what is named, how], and `resolve` below finds what it is.
 const READERS = {
@@ -22,7 +22,7 @@ function python(text) {
       if (/^[\w.]+$/.test(module)) found.push({ name: module, names: [], late: indent !== '' });
     }
   }
-  for (const [, indent, module, list] of plain.matchAll(/^([ \t]*)from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n;]+)/gm)) {
+  for (const [, indent, module, list] of plain.matchAll(/^([ \t]*)from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]*(\([^()]*\)|[^\n;]+)/gm)) {
     const names = list.replace(/[()\\]/g, ' ').split(',').map((one) => one.trim().split(/\s/, 1)[0]).filter(Boolean);
     // What a function imports, or a type checker, is not there when the file begins.
     found.push({ name: module, names, late: indent !== '' });
@@ -33,9 +33,13 @@ function python(text) {
 function script(text, language) {
   const found = [];
   const plain = uncommented(text, language);
-  const pattern = /(?:^|[;\s}])(?:import|export)\s*(type\s)?(?:[\w$*{}\s,]*?\sfrom\s*|(?<=import)\s*)(["'])([^"'\n]+)\2|(?<![\w$.])(?:require|import)\s*\(\s*(["'`])([^"'`\n$]+)\4\s*[),]/g;
-  for (const [, type, , from, , called] of plain.matchAll(pattern)) {
-    found.push({ name: from ?? called, late: Boolean(type) });
+  const pattern = /(?<=[\s}*])from\s*(["'])([^"'\n]+)\1|(?<=^|[;\s}])import\s*(["'])([^"'\n]+)\3|(?<![\w$.])(?:require|import)\s*\(\s*(["'`])([^"'`\n$]+)\5\s*[),]/g;
+  for (const { index, 2: from, 4: alone, 6: called } of plain.matchAll(pattern)) {
+    // `from` belongs to the last `import` or `export` before it, with names and braces between.
+    const before = from === undefined ? '' : plain.slice(Math.max(0, index - 4000), index);
+    const begun = Math.max(before.lastIndexOf('import'), before.lastIndexOf('export'));
+    if (from !== undefined && (begun < 0 || !/^(?:import|export)[\s{*][\w$*{}\s,]*$/.test(before.slice(begun)))) continue;
+    found.push({ name: from ?? alone ?? called, late: /^(?:import|export)\s+type\s/.test(before.slice(begun)) });
   }
   return found;
 }
@@ -56,14 +60,21 @@ function rust(text, language) {
   for (const [, name] of plain.matchAll(/^\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;/gm)) {
     found.push({ name, how: 'mod' });
   }
-  for (const [, tree] of plain.matchAll(/^\s*(?:pub(?:\([^)]*\))?\s+)?use\s+(?:::)?([\w:]+(?:\s*(?:::)?\s*\{[^;]*\}|::\*|\s+as\s+\w+)?|\{[^;]*\})\s*;/gm)) {
-    for (const name of new Set(branches(tree))) found.push({ name, how: 'use' });
+  let end = -1;
+  for (const { 0: head, index } of plain.matchAll(/^[ \t]*(?:pub(?:\([^()\n]*\))?[ \t]+)?use[ \t]+(?:::)?/gm)) {
+    const from = index + head.length;
+    if (end < from) end = plain.indexOf(';', from);
+    if (end < 0) break;
+    const tree = end - from > 4000 ? '' : plain.slice(from, end).trim();
+    if (!/^(?:[\w:]+(?:\s*\{[^]*\}|\*|\s+as\s+\w+)?|\{[^]*\})$/.test(tree)) continue;
+    for (const name of new Set(branches(tree, 0))) found.push({ name, how: 'use' });
   }
   return found;
 }
 
 // `a::{b, c::{self, d}}` names a::b, a::c and a::c::d.
-function branches(tree) {
+function branches(tree, level) {
+  if (level > 10) return [];
   const open = tree.indexOf('{');
   if (open < 0) return [tree.replace(/\s+as\s.*$/s, '').replace(/(?:::\*|::self)$/, '').replace(/\s/g, '')].filter(Boolean);
   const head = tree.slice(0, open).replace(/\s/g, '');
@@ -75,7 +86,7 @@ function branches(tree) {
     const closes = tree[at] === '}';
     if ((closes && depth === 0) || (tree[at] === ',' && depth === 0)) {
       const one = tree.slice(from, at).trim();
-      if (one) found.push(...branches(one).map((rest) => (rest === 'self' ? head.replace(/::$/, '') : head + rest)));
+      if (one) found.push(...branches(one, level + 1).map((rest) => (rest === 'self' ? head.replace(/::$/, '') : head + rest)));
       from = at + 1;
       if (closes) break;
     } else if (closes) depth--;
@@ -100,12 +111,12 @@ function ruby(text) {
 }
 
 function page(text) {
-  return [...text.replace(/<!--[\s\S]*?-->/g, '').matchAll(/<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)\s*=\s*["']([^"'#?]+)/gi)]
+  return [...without(text, '<!--', '-->').matchAll(/<(?:script|link|img|iframe)\b[^<>]*?\b(?:src|href)\s*=\s*["']([^"'#?]+)/gi)]
     .filter(([, name]) => !/^(?:[a-z][\w+.-]*:|\/\/)/i.test(name)).map(([, name]) => ({ name, how: 'page' }));
 }
 
 function style(text) {
-  return [...text.replace(/\/\*[\s\S]*?\*\//g, '').matchAll(/@import\s+(?:url\()?["']([^"'?#]+)/g)]
+  return [...without(text, '/*', '*/').matchAll(/@import\s+(?:url\()?["']([^"'?#]+)/g)]
     .filter(([, name]) => !/^(?:[a-z][\w+.-]*:|\/\/)/i.test(name)).map(([, name]) => ({ name, how: 'page' }));
 }
 

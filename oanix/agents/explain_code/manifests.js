@@ -1,6 +1,10 @@
 // Manifests: what package.json, pyproject.toml, go.mod and others say of the project.
 
 import { folder, joined } from './resolve.js';
+import { without } from './source.js';
+
+// Nobody writes a longer one by hand.
+const MANIFEST_MAX = 400000;
 
 const READERS = [
   [/^package\.json$/, npm], [/^pyproject\.toml$/, pyproject], [/^setup\.cfg$/, setupcfg], [/^setup\.py$/, setuppy],
@@ -12,7 +16,7 @@ const READERS = [
 
 export function manifest(file, text) {
   const found = READERS.find(([name]) => name.test(file.name));
-  if (!found) return null;
+  if (!found || text.length > MANIFEST_MAX) return null;
   const said = { path: file.path, sort: '', name: '', version: '', license: '', description: '', dependencies: [], development: [], entries: [] };
   try {
     found[1](said, text, folder(file.path));
@@ -167,11 +171,11 @@ function cargo(said, text) {
 
 function pom(said, text) {
   said.sort = 'Maven';
-  const plain = text.replace(/<!--[\s\S]*?-->/g, '').replace(/<parent>[\s\S]*?<\/parent>/, '');
-  const top = plain.replace(/<(dependencies|build|profiles|dependencyManagement)>[\s\S]*?<\/\1>/g, '');
+  const plain = without(without(text, '<!--', '-->'), '<parent>', '</parent>');
+  const top = ['dependencies', 'build', 'profiles', 'dependencyManagement'].reduce((rest, tag) => without(rest, `<${tag}>`, `</${tag}>`), plain);
   said.name = /<artifactId>([^<]+)/.exec(top)?.[1] ?? '';
   said.version = /<version>([^<]+)/.exec(top)?.[1] ?? '';
-  for (const [, one] of plain.matchAll(/<dependency>([\s\S]*?)<\/dependency>/g)) {
+  for (const one of plain.split('<dependency>').slice(1).map((rest) => rest.split('</dependency>', 1)[0])) {
     const word = (key) => new RegExp(`<${key}>([^<]+)`).exec(one)?.[1] ?? '';
     (word('scope') === 'test' ? said.development : said.dependencies).push({ name: `${word('groupId')}:${word('artifactId')}`, wanted: word('version') });
   }
@@ -263,7 +267,8 @@ export function toml(text) {
     }
     const equals = line.search(/=(?=(?:[^"]*"[^"]*")*[^"]*$)/);
     if (equals < 0) continue;
-    while (!complete(line.slice(equals + 1)) && index + 1 < lines.length) line += `\n${uncomment(lines[++index])}`;
+    const last = Math.min(lines.length, index + 200);
+    while (index + 1 < last && !complete(line.slice(equals + 1))) line += `\n${uncomment(lines[++index])}`;
     const path = keys(line.slice(0, equals));
     enter(here, path.slice(0, -1), false)[path[path.length - 1]] = value(line.slice(equals + 1).trim());
   }

@@ -5,8 +5,11 @@ import { imports } from './imports.js';
 import { generated, language, scripted, sort } from './languages.js';
 import { manifest } from './manifests.js';
 import { Resolver, folder } from './resolve.js';
+import { without } from './source.js';
 
-const TODO = /(?:#|\/\/|\/\*|^\s*\*|--|<!--|^\s*[;%]|\{#)[^\n]*?\b(TODO|FIXME|XXX|HACK)\b/gm;
+const TODO = /\b(?:TODO|FIXME|XXX|HACK)\b/g;
+const REMARK = /#|\/\/|\/\*|^\s*\*|--|<!--|^\s*[;%]|\{#/;
+const LINE_MAX = 200000;
 const TESTS = [
   [/(^|\/)(test_[^/]*|[^/]*_test)\.py$/, /^[ \t]*(?:async[ \t]+)?def[ \t]+test\w*/gm],
   [/(\.|_|-)(test|spec)\.[cm]?[jt]sx?$|(^|\/)(__tests__|tests?|spec)\/.*\.[cm]?[jt]sx?$/, /^[ \t]*(?:await\s+)?(?:t\.)?(?:it|test)(?:\.\w+)*\s*\(/gm],
@@ -116,7 +119,10 @@ export class Project {
 
   source(file, text, kind) {
     this.sources.push(file);
-    for (const [, word] of text.matchAll(TODO)) {
+    if (longest(text) > LINE_MAX) return;
+    for (const { 0: word, index } of text.matchAll(TODO)) {
+      const line = text.slice(Math.max(text.lastIndexOf('\n', index) + 1, index - 300), index);
+      if (!REMARK.test(line)) continue;
       this.todos[word]++;
       this.todoFiles.set(file.path, (this.todoFiles.get(file.path) ?? 0) + 1);
     }
@@ -185,8 +191,8 @@ export class Project {
       const from = packaged(file.path);
       for (const to of (found.inside ?? []).map(packaged)) {
         if (to === from) continue;
-        edges.set(`${from}\n${to}`, [from, to]);
-        if (!one.late) this.early.add(`${from}\n${to}`);
+        edges.set(`${from}\0${to}`, [from, to]);
+        if (!one.late) this.early.add(`${from}\0${to}`);
       }
       if (found.outside) {
         const key = `${found.standard ? 's' : 'x'} ${found.outside}`;
@@ -216,11 +222,22 @@ export class Project {
   }
 }
 
+function longest(text) {
+  let most = 0;
+  let from = 0;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', from)) {
+    most = Math.max(most, at - from);
+    from = at + 1;
+  }
+  return Math.max(most, text.length - from);
+}
+
 // The first paragraph that says something: no title, no badge, no markup.
 function paragraph(text, name) {
   let title = '';
-  const plain = text.replace(/\r/g, '').replace(/<!--[\s\S]*?-->/g, '').replace(/^---\n[\s\S]*?\n---\n/, '');
-  for (const block of plain.split(/\n[ \t]*\n/)) {
+  const plain = without(text.slice(0, 40000).replace(/\r/g, ''), '<!--', '-->').replace(/^---\n[\s\S]*?\n---\n/, '');
+  for (const whole of plain.split(/\n[ \t]*\n/)) {
+    const block = whole.slice(0, 3000);
     const kept = [];
     let fenced = false;
     const lines = block.split('\n');

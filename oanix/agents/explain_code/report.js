@@ -5,7 +5,11 @@ import { mermaid, text } from './graph.js';
 const number = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ',');
 const size = (bytes) => (bytes < 1024 ? `${bytes} B` : bytes < 1 << 20 ? `${(bytes / 1024).toFixed(1)} KiB` : `${(bytes / (1 << 20)).toFixed(1)} MiB`);
 const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
-const tick = (name) => `\`${name.replace(/`/g, "'").replace(/[\x00-\x1f\x7f]/g, '?')}\``;
+const tick = (name) => `\`${shown(name).replace(/`/g, "'")}\``;
+// Names may hold what moves a terminal's cursor, or turns the direction of writing.
+const shown = (name) => name.replace(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '?');
+// Within a box of code nothing ends it.
+const boxed = (name) => shown(name).replace(/`/g, "'");
 const cell = (said) => String(said).replace(/[\x00-\x1f\x7f]/g, ' ').replace(/\|/g, '\\|');
 
 export function gathered(project, tree, graph, where) {
@@ -60,7 +64,7 @@ export function markdown(found, graph, layout, name) {
   const sum = TODO + FIXME + XXX + HACK;
   add('## To do', '');
   add(sum ? `${['TODO', 'FIXME', 'XXX', 'HACK'].filter((one) => found.todos[one]).map((one) => `${one} ${found.todos[one]}`).join(', ')}; most in ${files.slice(0, 5).map(({ path, count }) => `${tick(path)} (${count})`).join(', ')}.` : 'No comment says TODO, FIXME, XXX or HACK.', '');
-  return `${out.join('\n').trimEnd()}\n`;
+  return `${out.map((line) => shown(line)).join('\n').trimEnd()}\n`;
 }
 
 function summary(add, found) {
@@ -186,10 +190,10 @@ export function layout(files, base, depth, most = 80) {
   const out = [];
   const show = (node, indent, level) => {
     for (const [name, inner] of [...node.folders].sort((a, b) => (a[0] < b[0] ? -1 : 1))) {
-      out.push(`${`${indent}${name}/`.padEnd(40)} ${plural(inner.files, 'file')}, ${plural(inner.lines, 'line')}`);
+      out.push(`${`${indent}${boxed(name)}/`.padEnd(40)} ${plural(inner.files, 'file')}, ${plural(inner.lines, 'line')}`);
       if (level < depth) show(inner, `${indent}  `, level + 1);
     }
-    if (level === 1 && node.own.length) out.push(`${indent}${node.own.slice(0, 30).join('  ')}${node.own.length > 30 ? `  … ${node.own.length - 30} more` : ''}`);
+    if (level === 1 && node.own.length) out.push(`${indent}${node.own.slice(0, 30).map(boxed).join('  ')}${node.own.length > 30 ? `  … ${node.own.length - 30} more` : ''}`);
   };
   show(root, '', 1);
   return out.length > most ? [...out.slice(0, most), `… and ${out.length - most} more folders`] : out;
