@@ -190,13 +190,17 @@ class Recorder:
         if step.length >= MESSAGE_MAX:
             self.flush()
 
+    def admit(self, size: int) -> None:
+        """Refuse a step of the job, before it is read, past the bound. Raises OSError EDQUOT."""
+        if self.room.own + size > OWN_MAX:
+            raise fault(errno.EDQUOT, f"a job adds at most {OWN_MAX} bytes of steps")
+
     def own(self, step: dict[str, Any], size: int) -> None:
         """Take a step that the job has recorded itself.
 
         Raises OSError: EINVAL for what is none, EDQUOT past the bound.
         """
-        if self.room.own + size > OWN_MAX:
-            raise fault(errno.EDQUOT, f"a job adds at most {OWN_MAX} bytes of steps")
+        self.admit(size)
         if "step_id" in step:
             raise fault(errno.EINVAL, "steps are numbered here; leave out step_id")
         step = {"source": "agent", "message": "", **step}

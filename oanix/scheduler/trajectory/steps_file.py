@@ -37,7 +37,9 @@ class Steps(Handler):
         recorder = self._job.trajectory
         if recorder is None:
             raise fault(errno.ESRCH, f"job {self._job.id} does not run: it adds no steps now")
-        recorder.own(parse_step(line), len(line.encode("utf-8", "surrogateescape")))
+        size = len(line.encode("utf-8", "surrogateescape"))
+        recorder.admit(size)
+        recorder.own(parse_step(line), size)
         return True
 
 
