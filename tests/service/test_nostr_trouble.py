@@ -196,6 +196,33 @@ async def test_what_a_relay_makes_up_is_shown_to_nobody(tmp_path: Path) -> None:
         assert int(rejected.split()[1]) >= len(made_up)
 
 
+class Broken:
+    """A relay of ours with a defect."""
+
+    @property
+    def relay(self) -> Any:
+        raise LookupError("a defect")
+
+
+async def test_a_defect_is_an_error_and_not_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    broken: Any = Broken()
+    async with (
+        relay(tmp_path / "1", clock) as one,
+        user(tmp_path / "n", clock, own=broken) as it,
+    ):
+        with refused(errno.EIO, "own: this failed here"):
+            await it.reach.read("/req/kinds=1")
+        with refused(errno.EIO, "own: this failed here"):
+            await it.ask("/publish", "hello")
+        assert "own rw waiting this failed here" in await it.reach.text("/relays")
+        await it.ctl(f"relay add {one.url}")
+        assert (await it.ask("/publish", "hello"))[0]["ok"] is True
+    assert "a defect" in caplog.text
+
+
 async def test_a_relay_that_says_nothing_of_an_event_is_a_time_out(tmp_path: Path) -> None:
     clock = Clock()
     async with (

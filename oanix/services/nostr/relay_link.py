@@ -178,9 +178,16 @@ class RelayLink:
         except LOST as error:
             self.error = _told(self.url, error)
             return False
+        except Exception:
+            self.error = _defect(self.url)
+            return False
         self.connections += 1
         try:
             return await self._converse(link)
+        except Exception:
+            # Whatever a relay has said to bring this about, it ends no more than its connection.
+            self.error = _defect(self.url)
+            return False
         finally:
             with trio.CancelScope(deadline=trio.current_time() + self._times.leave, shield=True):
                 await _leave(link)
@@ -422,6 +429,12 @@ async def _leave(link: Link) -> None:
         await link.aclose()
     except LOST as error:
         log.debug("a link that was left had gone: %s", error)
+
+
+def _defect(url: str) -> OSError:
+    """Log the exception that is being handled, and make the error of its relay."""
+    log.exception("relay=%s: the connection failed", url)
+    return fault(errno.EIO, f"{url}: this failed here; the server's log has more")
 
 
 def _told(url: str, error: BaseException) -> OSError:

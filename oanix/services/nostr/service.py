@@ -124,7 +124,14 @@ class NostrFs(ViewedService[Narrow]):
         return Nostr(folder, tools, self._start)
 
     def _start(self, task: Callable[[], Awaitable[object]]) -> None:
-        self.start(task)
+        self.start(lambda: self._guarded(task))
+
+    async def _guarded(self, task: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await task()
+        except Exception:
+            # A defect of one task is no end of the whole namespace.
+            log.exception("a task of nostr failed")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
