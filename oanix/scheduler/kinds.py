@@ -65,7 +65,11 @@ async def _manifest(kind: str, home: Namespace, caller: Caller) -> Manifest:
 
 def _missing(kind: str, client: Client) -> OSError:
     if not client.exists(AGENTS):
-        return fault(errno.ENOENT, f"this namespace shows no kinds: it has no {AGENTS}")
+        return fault(
+            errno.ENOENT,
+            f"this namespace shows no kinds: it has no {AGENTS}; `mount agents {AGENTS}` shows "
+            "those that ship, and `bind` passes them on",
+        )
     known = ", ".join(sorted(name for name in client.listdir(AGENTS) if name != "README"))
     return fault(errno.ENOENT, f"there is no kind {kind!r} in {AGENTS}; there are: {known}")
 

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def shell(oanix: Oanix, script: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=oanix.here.parent / "mnt",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIME_OUT_S,
-        check=False, env=oanix.env,
+        check=False,
+        env={**oanix.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -109,7 +111,7 @@ def test_the_output_of_one_is_the_input_of_the_next(oanix: Oanix) -> None:
 
 def test_kinds_are_files_that_a_shell_reads_and_orders(oanix: Oanix) -> None:
     page = (Path(__file__).parents[2] / "docs/man/agents.md").read_text()
-    [example] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    example = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[-1]
     said = shell(oanix, example)
     assert "scaffold: starts a project from a template" in said
     assert "completed 0\n" in said

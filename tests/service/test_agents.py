@@ -188,6 +188,22 @@ def test_a_link_of_a_source_is_not_followed(store: KindStore, tmp_path: Path) ->
     assert list(install(store, source).sha256) == ["main.js"]
 
 
+def test_of_a_pinned_kind_only_what_is_named_is_read(store: KindStore, tmp_path: Path) -> None:
+    digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+    source = folder(tmp_path / "source", {"main.js": "1"}, sha256={"main.js": digest})
+    for number in range(300):
+        (source / f"{number}.txt").touch()
+    assert list(install(store, source).sha256) == ["main.js"]
+    (source / "manifest.json").write_text(
+        json.dumps({**MANIFEST, "sha256": {"main.js": digest, "lib/a.js": digest}})
+    )
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.js").write_text("1")
+    (source / "lib").symlink_to(tmp_path / "elsewhere")
+    with refused(errno.EINVAL, "names 'lib/a.js', which is not there"):
+        install(store, source, replace=True)
+
+
 def test_a_manifest_of_a_megabyte_is_refused(store: KindStore, tmp_path: Path) -> None:
     source = folder(tmp_path / "source", {"main.js": "1"}, description="x" * (1 << 20))
     with refused(errno.EFBIG):

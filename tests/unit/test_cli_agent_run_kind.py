@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,20 @@ def test_a_kind_whose_files_were_changed_does_not_run(oanix: Oanix) -> None:
     done = oanix("agent", "run", "tool")
     assert done.returncode != 0
     assert (done.stdout, b"its hash differs" in done.stderr) == (b"", True), done.stderr
+
+
+def test_the_kind_that_the_page_writes_counts_words(oanix: Oanix) -> None:
+    page = (Path(__file__).parents[2] / "docs/man/agents.md").read_text()
+    example = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[0]
+    (oanix.here / "hello.txt").write_text("one two  three\n")
+    python, *words = map(str, oanix.command())
+    script = f'oanix() {{ "{python}" {" ".join(words)} "$@"; }}\n{example}'
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=oanix.here, env=oanix.env, check=False,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3"
 
 
 def test_many_hidden_names_are_counted(oanix: Oanix) -> None:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 import zlib
@@ -34,9 +35,9 @@ def read_kind(source: Path, *, pinned: bool = False) -> tuple[Manifest, dict[str
     kind, and as reading does.
     """
     if source.is_dir():
-        return _of_files(folder_files(source), pinned=pinned)
+        return _of_files(_named_files(source), pinned=pinned)
     if source.name == MANIFEST:
-        return _of_files(folder_files(source.parent), pinned=pinned)
+        return _of_files(_named_files(source.parent), pinned=pinned)
     if source.name.endswith(ARCHIVES):
         return _of_files(_archive(source), pinned=pinned)
     if source.suffix == ".wasm":
@@ -47,6 +48,22 @@ def read_kind(source: Path, *, pinned: bool = False) -> tuple[Manifest, dict[str
         f"({', '.join(ARCHIVES)}), or a module (.wasm)",
         str(source),
     )
+
+
+def _named_files(folder: Path) -> dict[str, bytes]:
+    """Read what a manifest names with a hash; all that could be meant where it names nothing."""
+    said = read_bounded(folder / MANIFEST, MANIFEST_MAX) if (folder / MANIFEST).exists() else None
+    named = parse_manifest(said, pinned=False).sha256 if said is not None else {}
+    if said is None or not named:
+        return folder_files(folder)
+    top = os.path.realpath(folder)
+    found = {MANIFEST: said}
+    for name in named:
+        path = folder / name
+        if os.path.realpath(path) == os.path.join(top, name) and path.is_file():
+            found[name] = read_bounded(path, FILE_MAX)
+            _bound(found)
+    return found
 
 
 def _of_files(found: dict[str, bytes], *, pinned: bool) -> tuple[Manifest, dict[str, bytes]]:
