@@ -1,9 +1,10 @@
 """explain_code: what it says of a small project in several languages, of which all is known."""
 
+import ast
 import json
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ async def test_a_huge_tree_ends_and_says_so(here: Jobs, tmp_path: Path) -> None:
     assert "the look ended at 20000 files" in said
 
 
-async def test_the_imports_of_this_project_are_those_that_grimp_finds(
+async def test_the_imports_and_functions_of_this_project_are_those_that_others_find(
     here: Jobs, tmp_path: Path
 ) -> None:
     here.namespace.mount(WorkspaceFs(str(ROOT)), "/project")
@@ -207,6 +208,26 @@ async def test_the_imports_of_this_project_are_those_that_grimp_finds(
     }  # fmt: skip
     assert len(wanted) > 1_000
     assert found ^ wanted == set()
+    shown = left["largest_functions"]
+    python = {(one["path"], one["name"], one["line"], one["lines"]) for one in shown
+              if one["path"].endswith(".py")}  # fmt: skip
+    least = min(one["lines"] for one in shown)
+    assert python == {one for one in _functions() if one[3] > least} | (
+        python & {one for one in _functions() if one[3] == least}
+    )
+
+
+def _functions() -> Iterator[tuple[str, str, int, int]]:
+    """Give the path, name, line and length of the functions of this project, as Python has them."""
+    for top in ("oanix", "mounts", "coder_api", "tests", "benchmarks", "examples"):
+        for path in (ROOT / top).rglob("*.py"):
+            if "node_modules" in path.parts:
+                continue
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    end = node.end_lineno or node.lineno
+                    yield (str(path.relative_to(ROOT)), node.name, node.lineno,
+                           end - node.lineno + 1)  # fmt: skip
 
 
 def _path(module: str) -> str:

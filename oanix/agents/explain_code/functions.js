@@ -114,7 +114,8 @@ function called(whole, language) {
       head = head.slice(0, first - name.length).trimEnd();
       continue;
     }
-    if (NO_NAME.has(name) || /\b(?:new|return|typedef|case|goto|else|=)\s*[\w$]*\s*$/.test(before) || /=\s*$/.test(before.slice(0, before.length - name.length))) return '';
+    // A macro such as TEST(…) is no function of this name.
+    if (NO_NAME.has(name) || (language !== 'Java' && /^[A-Z][A-Z0-9_]+$/.test(name)) || /\b(?:new|return|typedef|case|goto|else|=)\s*[\w$]*\s*$/.test(before) || /=\s*$/.test(before.slice(0, before.length - name.length))) return '';
     return name;
   }
   return '';
@@ -168,7 +169,8 @@ function indented(text) {
       const def = /^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)/.exec(line);
       if (def) open.push({ name: def[1], line: index + 1, indent });
     }
-    if (line.trim()) last = index + 1;
+    // A remark after the last statement belongs to what comes next.
+    if (line.trim() && (inside || !/^\s*#/.test(line))) last = index + 1;
     [quote, depth] = scan(line, quote, depth);
   });
   end(0);

@@ -51,6 +51,8 @@ function npm(said, text, here) {
   entry(read.main, 'main of package.json');
   entry(read.module, 'module of package.json');
   entry(read.browser, 'browser of package.json');
+  // As Node does where nothing is said.
+  said.implied = read.main || read.exports || read.module ? '' : joined(here, 'index.js');
   const bins = typeof read.bin === 'string' ? { [read.name ?? 'bin']: read.bin } : read.bin ?? {};
   for (const [name, path] of Object.entries(bins)) entry(path, `the command ${name}`);
   const paths = new Set();

@@ -216,6 +216,9 @@ export class Project {
     }
     // What a build makes need not be there.
     const there = new Set(this.tree.files.map(({ path }) => path));
+    for (const { path, implied } of this.manifests) {
+      if (implied && there.has(implied)) this.entries.push({ from: path, path: implied, what: 'main of package.json, as nothing is said' });
+    }
     for (const entry of this.entries) {
       if (entry.from && entry.path && !there.has(entry.path) && !resolver.scriptAt(entry.path)) entry.what += ' (which is not there)';
     }

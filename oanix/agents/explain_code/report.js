@@ -26,7 +26,7 @@ export function gathered(project, tree, graph, where) {
     left_out: { ignored: tree.left.ignored, links: tree.left.links, unreadable: tree.left.unreadable, deep: tree.left.deep, others: Object.fromEntries(tree.left.others) },
     stopped: tree.stopped,
     languages: code.map((one) => ({ ...one, share: ['code', 'markup'].includes(one.sort) && programs ? Math.round((1000 * one.bytes) / programs) / 10 : null })),
-    manifests: project.manifests.map(({ wrong, main, indirect, targets, entries, ...one }) => ({ ...one, ...(wrong ? { wrong } : {}), ...(targets?.length ? { targets } : {}) })),
+    manifests: project.manifests.map(({ wrong, main, implied, indirect, targets, entries, ...one }) => ({ ...one, ...(wrong ? { wrong } : {}), ...(targets?.length ? { targets } : {}) })),
     entries: [...new Map(project.entries.map(({ path, what, command, module, from }) => [`${path} ${what} ${from && !path ? from : ''}`, { path, what, ...(command ? { command } : {}), ...(module ? { module } : {}), ...(from ? { from } : {}) }])).values()],
     dependencies: {
       by: graph.byFile ? 'file' : 'folder',
