@@ -168,7 +168,7 @@ async def until(true: Callable[[], object]) -> None:
 @asynccontextmanager
 async def user(
     folder: Path | None, clock: Clock, name: str = "ann", *, own: RelayFs | None = None,
-    rules: str = OPEN, options: dict[str, str] | None = None,
+    rules: str = OPEN, options: dict[str, str] | None = None, times: LinkTimes = QUICK,
 ) -> AsyncIterator[User]:  # fmt: skip
     """Run somebody's NostrFs; own: the relay that is used when no other is chosen."""
     web = Web(Policy(Layer(Rules.parse(rules))))
@@ -176,7 +176,7 @@ async def user(
         folder, web=web, policy=web.policy,
         relay=(lambda: own.relay.connect()) if own else None,
         vault=Keys(name),  # type: ignore[arg-type]
-        clock=clock, times=QUICK,
+        clock=clock, times=times,
     )  # fmt: skip
     namespace = Namespace()
     namespace.mount(fs, "/", options=options or {})

@@ -191,6 +191,7 @@ async def test_a_subscription_gives_what_is_stored_and_then_what_comes(tmp_path:
         assert number not in it.reach.names("/sub")
 
 
+@pytest.mark.slow
 async def test_a_reader_that_falls_behind_is_told(tmp_path: Path) -> None:
     async with alone(tmp_path) as it:
         new = await it.reach.open("/sub/new")

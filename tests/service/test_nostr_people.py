@@ -36,6 +36,7 @@ ANN, BOB, EVE = (SIGNERS[name].pubkey for name in ("ann", "bob", "eve"))
 # Lists of relays ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_who_tells_a_relay_for_letters_can_be_written_to_soon(tmp_path: Path) -> None:
     clock = Clock()
     async with (
@@ -57,6 +58,7 @@ async def test_who_tells_a_relay_for_letters_can_be_written_to_soon(tmp_path: Pa
         inbox.close(ROOT)
 
 
+@pytest.mark.slow
 async def test_what_one_publishes_of_oneself_counts_at_once(tmp_path: Path) -> None:
     clock = Clock()
     async with (
@@ -169,6 +171,7 @@ async def test_a_job_that_no_relay_takes_is_told_to_who_asks(
         job.close(ROOT)
 
 
+@pytest.mark.slow
 async def test_a_job_that_reaches_nobody_is_told_and_may_still_be_done(tmp_path: Path) -> None:
     clock = Clock()
     async with relay(tmp_path / "1", clock) as one:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from oanix.channel import OpenFile
 from oanix.lib.nostr import LocalSigner, Template
@@ -21,6 +22,7 @@ from oanix.node import READABLE, WOULD_BLOCK
 from oanix.services.relay.policy import Guest
 from tests.reach import ROOT, refused
 from tests.service.nostr_help import (
+    QUICK,
     SIGNERS,
     Clock,
     Served,
@@ -112,11 +114,11 @@ async def test_a_relay_that_hangs_holds_up_no_answer_to_somebody(tmp_path: Path)
     async with (
         relay(tmp_path / "1", clock) as one,
         speaking() as hung,
-        user(tmp_path / "n", clock) as it,
+        user(tmp_path / "n", clock, times=evolve(QUICK, connect=600)) as it,
     ):
         await it.ctl(f"relay add {one.url}", f"relay add {hung}", "timeout 600")
         many = [["p", LocalSigner(bytes([n]) * 32, now=clock).pubkey] for n in range(9, 15)]
-        with trio.fail_after(4):
+        with trio.fail_after(15):
             [said] = [
                 one
                 for one in await it.ask("/publish", json.dumps({"kind": 1, "tags": many}))
@@ -124,7 +126,7 @@ async def test_a_relay_that_hangs_holds_up_no_answer_to_somebody(tmp_path: Path)
             ]
         assert (said["relay"], said["ok"]) == (one.url, True)
         # There is one event of an id, whoever gives it.
-        with trio.fail_after(4):
+        with trio.fail_after(15):
             assert len(await it.json(f"/event/{said['id']}")) == 1
             assert len(await it.json(f"/req/ids={said['id']}")) == 1
 
@@ -223,6 +225,7 @@ async def test_a_defect_is_an_error_and_not_the_end(
     assert "a defect" in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_relay_that_says_nothing_of_an_event_is_a_time_out(tmp_path: Path) -> None:
     clock = Clock()
     async with (
@@ -240,6 +243,7 @@ async def test_a_relay_that_says_nothing_of_an_event_is_a_time_out(tmp_path: Pat
         opened.close(ROOT)
 
 
+@pytest.mark.slow
 async def test_a_relay_that_was_left_is_sent_nothing_that_waited_for_it(tmp_path: Path) -> None:
     clock = Clock()
     async with relay(tmp_path / "1", clock) as gone:
