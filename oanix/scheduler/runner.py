@@ -119,7 +119,11 @@ class WasiRunner:
         home, caller = self._home(job), caller_of(job)
         limits = job.limits or Limits.parse(job.spec.limits)
         recorder = self._trajectories.open(job)
-        module = await self._modules.find(job.spec.module, Client(home, caller))
+        with trio.move_on_after(limits.wall) as finding:
+            module = await self._modules.find(job.spec.module, Client(home, caller))
+        if finding.cancelled_caught:
+            # It is read from a file that waits, which may be the output of another job.
+            return Ending(reason="wall", usage={})
         script = await self._script(job, module)
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")

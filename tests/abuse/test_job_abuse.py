@@ -3,6 +3,7 @@
 Each runs as a job, in a worker and in the server itself, while another job answers beside it.
 """
 
+import json
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from tests.scheduler.hostile import (
     INVAL,
     MFILE,
     NOENT,
+    NOMEM,
     NOTCAPABLE,
     OUT,
     ROOM,
@@ -319,6 +321,23 @@ async def test_descriptors_run_out_for_the_job_alone(here: Arena) -> None:
     assert await here.here.fact(number, "files", "usage") == "64 of 64"
 
 
+async def test_listings_that_are_held_open_run_out(here: Arena) -> None:
+    await prepared(here, "names")
+    guest = Guest()
+    listed = (
+        f"(if {guest.open('workspace/many', DIRECTORY)} (then unreachable))"
+        f" (local.set $n (call $fd_readdir (i32.load (i32.const {OUT})) (i32.const {ROOM})"
+        " (i32.const 100) (i64.const 0) (i32.const 8)))"
+    )
+    guest.do(
+        "(loop $l (local.set $m (i32.add (local.get $m) (i32.const 1)))"
+        f" {listed} (br_if $l (i32.eqz (local.get $n))))"
+    )
+    guest.tell("(local.get $n)", "(local.get $m)")
+    line, found = await here.run(guest.made())
+    assert (line, found) == ("completed 0", [NOMEM, (1 << 18) // 20_002 + 1])
+
+
 async def test_a_flood_of_output_ends_at_the_limit(here: Arena) -> None:
     guest = Guest()
     guest.loop(f"(drop {guest.write('(i32.const 1)', 1_000_000)})",
@@ -478,6 +497,20 @@ async def test_a_module_of_200_megabytes_is_refused(here: Arena) -> None:
     os.truncate(here.workspace / "huge.wasm", 200 << 20)
     line = await here.here.run("huge")
     assert line.startswith("failed error a module has at most")
+
+
+async def test_a_module_that_never_comes_is_given_up(here: Arena) -> None:
+    number = await here.here.new()
+    spec = {"module": f"/jobs/{number}/stdout", "limits": {"wall": 0.3}}
+    await here.here.client.write(f"/jobs/{number}/spec", json.dumps(spec) + "\n", create=False)
+    await here.here.tell(number, "start")
+    with trio.fail_after(0.3 + STATED_S * PATIENCE):
+        assert await here.here.wait(number) == "failed wall"
+    number = await here.here.new()
+    spec = {"module": "/dev/zero", "limits": {"wall": 30}}
+    await here.here.client.write(f"/jobs/{number}/spec", json.dumps(spec) + "\n", create=False)
+    await here.here.tell(number, "start")
+    assert (await here.here.wait(number)).startswith("failed error")
 
 
 async def test_every_beginning_of_a_module_is_refused(here: Arena) -> None:

@@ -12,7 +12,7 @@ from tests.scheduler.modules import wasm
 READ, WRITE = 1 << 1, 1 << 6
 CREAT, DIRECTORY, EXCL, TRUNC = 1, 2, 4, 8
 BADF, FAULT, INVAL, LOOP, MFILE, NOENT, NOTCAPABLE = 8, 21, 28, 32, 33, 44, 76
-DQUOT, ISDIR, NOTDIR, ROFS = 19, 31, 54, 69
+DQUOT, ISDIR, NOMEM, NOTDIR, ROFS = 19, 31, 48, 54, 69
 
 OUT, VEC, ROOM, TEXTS = 0, 16, 64, 8_192
 """Where a result goes, a list of one buffer, that buffer, and the texts."""

@@ -12,6 +12,7 @@ import trio
 from oanix.caller import Caller
 from oanix.scheduler.family import DEPTH_MAX
 from oanix.scheduler.job import Job
+from tests.fault.test_store_faults import python
 from tests.scheduler.jobs_help import Jobs, jobs
 
 WORLD = "bind /jobs /jobs\nbind /workspace /workspace\nbind /workspace/echo.wasm /echo.wasm ro\n"
@@ -307,3 +308,39 @@ async def test_jobs_that_wait_for_each_other_are_refused(here: Jobs) -> None:
     await here.tell(first, "start\n")
     await here.tell(second, "start\n")
     assert await here.wait(first) == f"failed job {second} failed"
+
+
+FAMILY = """
+import sys, trio
+from pathlib import Path
+from tests.scheduler.jobs_help import jobs
+from tests.scheduler.test_family import parent
+
+async def main():
+    async with jobs(Path(sys.argv[1])) as here:
+        mine, inside = await parent(here)
+        runs = await inside.start("echo", retry=3)
+        await here.reached(runs, "running")
+        waits, draft = await inside.start("hello", after=[runs]), await inside.new("hello")
+        print(mine, runs, waits, draft, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+async def test_after_a_kill_the_jobs_of_a_job_have_ended_with_it(tmp_path: Path) -> None:
+    def killed() -> list[int]:
+        with python(FAMILY, tmp_path) as server:
+            assert server.stdout is not None
+            numbers = list(map(int, server.stdout.readline().split()))
+            server.kill()
+        return numbers
+
+    mine, runs, waits, draft = await trio.to_thread.run_sync(killed)
+    async with jobs(tmp_path) as here:
+        assert await here.wait(mine) == "failed interrupted"
+        assert await here.wait(runs) == "failed interrupted"
+        for number in (waits, draft):
+            assert await here.wait(number) == f"cancelled job {mine} ended"

@@ -242,3 +242,34 @@ async def test_nothing_that_was_covered_is_uncovered() -> None:
             space.unmount(path)
         assert not inside.exists("/a/s/k") or await inside.read("/a/s/k") == b"x"
         assert not inside.exists("/b/s")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shown"),
+    [
+        ("bind /a /a", ["a"]),
+        ("# nothing\n\n   \n", []),
+        ("bind /a /b\nbind /b /a\n", ["a", "b"]),
+        ("bind /a /a\nbind /a /a\n", ["a"]),
+        ("bind /a /../../x\n", ["x"]),
+        ("bind /a '/with space'\n", ["with space"]),
+    ],
+)
+async def test_a_recipe_may_be_written_so(recipe: str, shown: list[str]) -> None:
+    assert parse_spec(json.dumps({"namespace": recipe})).namespace == recipe
+    space = world(await parent(), recipe, {}, lambda member: member)
+    assert sorted(Client(space).listdir("/")) == shown
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("bind /a /\0x\n", "NUL"),
+        ("bind /a '/x\n", "namespace:1:"),
+        ("bind /a /a\r\n", "namespace:1:11: "),
+        ("\ufeffbind /a /a\n", "namespace:1:1: "),
+    ],
+)
+async def test_a_recipe_may_not_be_written_so(recipe: str, said: str) -> None:
+    with pytest.raises(OSError, match=said):
+        parse_spec(json.dumps({"namespace": recipe}))

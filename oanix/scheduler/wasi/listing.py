@@ -15,7 +15,7 @@ from oanix.scheduler.wasi.attributes import inode
 from oanix.scheduler.wasi.descriptors import Folder
 from oanix.scheduler.wasi.process import Process
 
-NAMES_MAX: Final = 1 << 20
+NAMES_MAX: Final = 1 << 18
 """Names that a guest may have of listings, of all its open directories together."""
 
 TURN: Final = 256
