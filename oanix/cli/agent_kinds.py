@@ -224,6 +224,9 @@ def install(source: Path, replace: bool) -> None:
     out.line(escape(f"installed {kind.name} {manifest.version}; it gets, when it is run:"))
     for need in manifest.needs:
         out.line(escape(f"  {need.path}{' (if there)' * need.optional}: {need.why}"))
+    if manifest.limits:
+        limits = ", ".join(f"{name} {value}" for name, value in manifest.limits.items())
+        out.line(escape(f"  at most: {limits}"))
 
 
 def _check_order(manifest: Manifest) -> None:

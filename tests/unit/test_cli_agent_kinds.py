@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 MANIFEST = {
     "name": "tool", "version": "1", "description": "A tool.", "interpreter": "quickjs",
     "program": "main.js", "needs": [{"path": "/workspace", "why": "its files"}],
-    "arguments": [],
+    "arguments": [], "limits": {"wall": "9s"},
 }  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def test_kinds_are_installed_listed_shown_and_removed(oanix: Oanix, tool: Path) 
     done = oanix("agent", "install", tool)
     assert (done.returncode, done.stdout) == (
         0, b"installed tool 1; it gets, when it is run:\n  /workspace: its files\n"
+           b"  at most: wall 9s\n"
     ), done.stderr  # fmt: skip
     found = kinds(oanix)
     assert (found["tool"]["state"], found["tool"]["ships"]) == ("ready", False)
