@@ -409,7 +409,7 @@ async def test_forged_numbers_get_an_errno(here: Arena) -> None:
         "(call $poll_oneoff (i32.const 0) (i32.const 0) (i32.const 1000000) (i32.const 8))",
         "(call $random_get (i32.const 16) (i32.const -1))",
         "(call $path_open (i32.const 3) (i32.const 0) (i32.const 0xfffffff0) (i32.const 0x20)"
-        " (i32.const 0) (i64.const -1) (i64.const -1) (i32.const -1) (i32.const 0))",
+        " (i32.const 0) (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0))",
     )  # fmt: skip
     line, found = await here.run(guest.made())
     assert line == "completed 0"
