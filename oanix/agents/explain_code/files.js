@@ -128,22 +128,18 @@ export class Tree {
       return null;
     }
     this.read += file.bytes;
-    const text = this.binary(file) ? null : std.loadFile(this.full(file.path));
-    file.binary = text === null && !file.link;
-    return text;
-  }
-
-  binary(file) {
     const descriptor = os.open(this.full(file.path), os.O_RDONLY | NOFOLLOW);
     if (descriptor < 0) {
       // What a link leads to is elsewhere, or is seen there.
       file.link = descriptor === -ELOOP;
-      return true;
+      file.binary = !file.link;
+      return null;
     }
-    const bytes = new Uint8Array(Math.min(HEAD, Math.max(file.bytes, 1)));
-    const count = os.read(descriptor, bytes.buffer, 0, bytes.length);
-    os.close(descriptor);
-    return count < 0 || bytes.subarray(0, count).includes(0);
+    const opened = std.fdopen(descriptor, 'r');
+    const text = opened.readAsString();
+    opened.close();
+    file.binary = text.slice(0, HEAD).includes('\0');
+    return file.binary ? null : text;
   }
 }
 
