@@ -5,11 +5,10 @@ is refused, what is optional is left out, and what hides secrets is added to eve
 """
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import evolve
 
-from oanix import path as paths
 from oanix.caller import Caller
 from oanix.client import Client
 from oanix.errors import fault
@@ -18,10 +17,13 @@ from oanix.namespace import Namespace
 from oanix.recipe import Bind, Line, Seal, Unmount, format_recipe, parse
 from oanix.scheduler.spec import Spec
 from oanix.scheduler.worlds import HIDDEN
-from oanix.table import MountEntry
+from oanix.table import Member, MountEntry, mapped
 
 AGENTS = "/agents"
 """Where a namespace shows the kinds that can be ordered in it."""
+
+ASKED = "# the default world of "
+"""How the recipe of a world begins that a manifest asked for, and no order gave."""
 
 LEFT_OUT = "# left out, as it is not there: "
 """How a recipe begins the lines that tell what an optional need would have brought."""
@@ -104,17 +106,52 @@ def asked_world(
 
     granted: paths that are added as they are. Raises OSError ENOENT for what is required.
     """
+    view = covered(home)
     lines: list[Line] = []
     told: list[str] = []
     for placed in parse(manifest.world, "recipe"):
         line = placed.line
         if isinstance(line, Bind):
-            if _there(manifest, line, home, caller, told):
-                lines += [_covered(line, home, caller), *_beneath(line, home)]
+            if _there(manifest, line, view, caller, told):
+                lines.append(_hiding(line, view.resolve(caller, line.source).entry))
         elif isinstance(line, Unmount) and _shown(line.path, lines):
             lines.append(line)
     lines += [Bind(path, path) for path in granted]
-    return "".join(told) + format_recipe([*lines, Seal()])
+    head = f"{ASKED}{manifest.name} {manifest.version}\n"
+    return head + "".join(told) + format_recipe([*lines, Seal()])
+
+
+def covered(home: Namespace) -> Namespace:
+    """Give a namespace as a manifest may bind from it: what is hidden by default is not there.
+
+    By no path: not by a bind of a hidden file itself, nor through a link or what lies above.
+    """
+    view = home.fork()
+    view.table = mapped(
+        view.table, lambda place: evolve(place, members=tuple(map(_without, place.members)))
+    )
+    return view
+
+
+def _without(member: Member) -> Member:
+    entry, service = member.entry, member.entry.service
+    if "exclude" not in service.options:
+        return member
+    node = service.narrow(member.node, {"exclude": ":".join(HIDDEN)})
+    options = {**entry.options, "exclude": _joined(entry.options)}
+    return Member(MountEntry(service, entry.access, options), node, member.create)
+
+
+def _joined(options: Mapping[str, str]) -> str:
+    """Give what is hidden by default, and what these options hide besides."""
+    said = options.get("exclude", "").split(":")
+    return ":".join(dict.fromkeys(filter(None, [*HIDDEN, *said])))
+
+
+def parent_of(spec: Spec, home: Namespace) -> Namespace:
+    """Give the namespace from which the world of a job is bound."""
+    asked = bool(spec.kind) and (spec.namespace or "").startswith(ASKED)
+    return covered(home) if asked else home
 
 
 def _shown(path: str, lines: Sequence[Line]) -> bool:
@@ -138,27 +175,11 @@ def _there(
     return False
 
 
-def _covered(line: Bind, home: Namespace, caller: Caller) -> Bind:
-    return _hiding(line, home.resolve(caller, line.source).entry)
-
-
 def _hiding(line: Bind, entry: MountEntry) -> Bind:
-    """Add what is hidden by default to a bind of files of a project."""
+    """Say in a bind of files of a project what is hidden in it."""
     if "exclude" not in entry.service.options:
         return line
-    said = line.options.get("exclude", "").split(":")
-    hidden = dict.fromkeys(filter(None, [*HIDDEN, *said]))
-    return evolve(line, options={**line.options, "exclude": ":".join(hidden)})
-
-
-def _beneath(line: Bind, home: Namespace) -> Iterator[Bind]:
-    """Do the same for what is mounted beneath the source of a bind."""
-    source = paths.join(paths.split(line.source))
-    for path, entry in home.entries():
-        if path != source and _within(path, source) and "exclude" in entry.service.options:
-            rest = paths.split(path)[len(paths.split(source)) :]
-            target = paths.join([*paths.split(line.target), *rest])
-            yield _hiding(Bind(path, target, access=line.access), entry)
+    return evolve(line, options={**line.options, "exclude": _joined(line.options)})
 
 
 def _within(path: str, top: str) -> bool:

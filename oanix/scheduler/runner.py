@@ -100,7 +100,8 @@ class WasiRunner:
                 raise fault(errno.EISDIR, f"{spec.stdin.path} is a directory: no job can read it")
         # `ns` has it from here on.
         shown = partial(self._shown, job)
-        job.recipe = world(home, self._recipe(job, home), {}, shown).recipe()
+        parent = kinds.parent_of(spec, home)
+        job.recipe = world(parent, self._recipe(job, home), {}, shown).recipe()
 
     def _home(self, job: Job) -> Namespace:
         if job.home is not None:
@@ -132,7 +133,7 @@ class WasiRunner:
             # What it runs lies among files that it reads.
             given[FOLDER] = home.resolve(caller, os.path.dirname(job.spec.module))
         space = world(
-            home, self._recipe(job, home), given,
+            kinds.parent_of(job.spec, home), self._recipe(job, home), given,
             lambda member: self._shown(job, member),
         )  # fmt: skip
         if job.sealed:

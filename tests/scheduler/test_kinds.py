@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import stat as modes
 import subprocess
 import sys
 import urllib.request
@@ -13,12 +14,16 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from oanix.client import Client
 from oanix.lib.agents import KindStore, parse_manifest
 from oanix.lib.agents.source import hashes_of
-from oanix.namespace import Namespace
-from oanix.recipe import parse
-from oanix.scheduler.kinds import asked_world
+from oanix.namespace import Namespace, Where
+from oanix.recipe import RecipeError, parse
+from oanix.scheduler.kinds import asked_world, parent_of
+from oanix.scheduler.spec import parse_spec
 from oanix.services.agents import AgentsFs
 from oanix.services.memfs import MemFs
 from oanix.services.workspace import WorkspaceFs
@@ -159,22 +164,97 @@ async def test_the_manifest_only_asks_and_the_order_decides(here: Jobs, tmp_path
     assert json.loads(await here.text(number, "spec"))["limits"] == {"wall": 5, "memory": "1G"}
 
 
-def test_no_manifest_uncovers_what_is_hidden_by_default(tmp_path: Path) -> None:
+PLACES = ("/", "/src", "/src/deep", "/.env", "/.env.d", "/.git", "/.git/config", "/a.pem", "/link",
+          "/linked", "/link/.env", "/src/link")  # fmt: skip
+HERE = st.sampled_from(["/projects/one", "/projects/deep/two", "/files"])
+SOURCES = st.one_of(
+    st.sampled_from(["/projects", "/projects/deep"]),
+    st.builds(lambda top, rest: (top + rest).rstrip("/"), HERE, st.sampled_from(PLACES)),
+)
+TARGETS = st.sampled_from(["/p", "/q", "/p/in", "/p/one", "/q/src"])
+LINES = st.one_of(
+    st.builds(
+        lambda flag, source, target, rest: f"bind {flag}{source} {target}{rest}",
+        st.sampled_from(["", "", "-a ", "-b -c "]),
+        SOURCES,
+        TARGETS,
+        st.sampled_from(["", " ro", " append"]),
+    ),
+    st.builds("unmount {}".format, TARGETS),
+)
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Namespace:
+    top = tmp_path_factory.mktemp("projects")
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / ".env").write_text("SECRET=1")
-        (tmp_path / name / "plain").write_text("x")
+        for folder in ("src/deep", ".env.d", ".git"):
+            (top / name / folder).mkdir(parents=True)
+        for file in (".env", "src/.env", "src/deep/a.pem", ".env.d/x", ".git/config", "a.pem"):
+            (top / name / file).write_text("hunter2")
+        for file in ("plain", "src/plain", ".git/HEAD"):
+            (top / name / file).write_text("plain")
+        (top / name / "link").symlink_to(".env")
+        (top / name / "linked").symlink_to(".env.d")
+        (top / name / "src/link").symlink_to("../.git/config")
     home = Namespace()
     home.mount(MemFs(), "/projects")
-    home.mount(WorkspaceFs(str(tmp_path / "one")), "/projects/one")
-    home.mount(WorkspaceFs(str(tmp_path / "two")), "/projects/deep/two")
-    said = {**MANIFEST, "sha256": {"module.wasm": "0" * 64},
-            "needs": [{"path": "/projects", "why": "all of them"}],
-            "recipe": ["bind /projects /p", "bind /projects/one /one exclude=*.txt"]}  # fmt: skip
-    text = asked_world(parse_manifest(json.dumps(said).encode()), home, ROOT)
-    world = home.derive(parse(text))
-    for path in ("/p/one", "/p/deep/two", "/one"):
-        assert world.resolve(ROOT, path).readdir(ROOT) == ["plain"]
+    home.mount(WorkspaceFs(str(top / "one")), "/projects/one")
+    home.mount(WorkspaceFs(str(top / "two")), "/projects/deep/two")
+    home.bind("/projects/one", "/files", options={"exclude": "*.txt"})
+    home.bind("/projects/deep", "/files", Where.AFTER)
+    return home
+
+
+@given(st.lists(LINES, min_size=1, max_size=5))
+@example(["bind /projects/one/.env /p"])
+@example(["bind /projects/one/link /p", "bind /projects/one/.env.d /q"])
+@example(["bind /projects /p", "bind -a /projects/one /p"])
+def test_no_manifest_uncovers_what_is_hidden_by_default(
+    projects: Namespace, lines: list[str]
+) -> None:
+    needs = [{"path": path, "why": "x"} for path in ("/projects", "/files")]
+    said = {**MANIFEST, "sha256": {"module.wasm": "0" * 64}, "recipe": lines, "needs": needs}
+    try:
+        text = asked_world(parse_manifest(json.dumps(said).encode()), projects, ROOT)
+        spec = parse_spec(json.dumps({"kind": "tool", "namespace": text}))
+        world = parent_of(spec, projects).derive(parse(text))
+    except (FileNotFoundError, NotADirectoryError, RecipeError):
+        return
+    client = Client(world, ROOT)
+    seen = [entry for top in client.listdir("/") for entry in client.tree(f"/{top}")]
+    for entry in seen:
+        name = entry.path.rsplit("/", 1)[1]
+        assert not name.startswith(".env"), (text, entry.path)
+        assert not name.endswith(".pem"), (text, entry.path)
+        if entry.stat is not None and modes.S_ISREG(entry.stat.st_mode):
+            assert entry.stat.st_size == len("plain"), (text, entry.path)
+
+
+async def test_what_is_hidden_is_no_source_of_a_bind(here: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "workspace/.env").write_text("hunter2")
+    (tmp_path / "workspace/link").symlink_to(".env")
+    for source in (".env", "link"):
+        keep(tmp_path, recipe=[f"bind /workspace/{source} /x"])
+        with refused(errno.ENOENT, f"tool needs /workspace/{source}"):
+            await here.start(kind="tool")
+    # Also one that comes to be hidden after the start.
+    keep(tmp_path, recipe=["bind /workspace/later /x"])
+    (tmp_path / "workspace/later").write_text("plain")
+    number = await here.new(kind="tool", after=[await here.start("spin")])
+    await here.tell(number, "start")
+    (tmp_path / "workspace/later").unlink()
+    (tmp_path / "workspace/later").symlink_to(".env")
+    spec = json.loads(await here.text(number, "spec"))
+    with refused(errno.ENOENT):
+        parent_of(parse_spec(json.dumps(spec)), here.namespace).resolve(ROOT, "/workspace/later")
+    for one in await _running(here):
+        await here.tell(one, "kill")
+
+
+async def _running(here: Jobs) -> list[int]:
+    return [n for n in map(int, filter(str.isdigit, here.client.listdir("/jobs")))
+            if await here.fact(n, "state") in ("pending", "running")]  # fmt: skip
 
 
 CHILD = """
