@@ -5,6 +5,7 @@ Each runs as a job, in a worker and in the server itself, while another job answ
 
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -559,3 +560,32 @@ async def test_a_stranger_is_told_nothing(here: Arena) -> None:
         for name in ("spec", "status", "stdout", "usage", "ns", "wait", "task/spec.json"):
             with pytest.raises(PermissionError):
                 await here.here.by(caller).text(number, name)
+
+
+def busy() -> bytes:
+    """A module that opens, reads, makes and lists, so that a flipped bit finds something."""
+    guest = Guest()
+    guest.tell(guest.open("workspace/hello.wasm"), guest.read(), guest.open("workspace", DIRECTORY))
+    guest.tell(
+        f"(call $fd_readdir (i32.load (i32.const {OUT})) (i32.const {ROOM}) (i32.const 999)"
+        " (i64.const 0) (i32.const 8))"
+    )
+    guest.tell(guest.path("path_create_directory", "workspace/made"), guest.open("task/status"))
+    guest.loop("(drop (call $sched_yield))", times=5)
+    return guest.made()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_module_with_a_flipped_bit_is_refused_or_ends(here: Arena, seed: int) -> None:
+    chance, whole = random.Random(seed), busy()
+    assert (await here.run(whole))[0] == "completed 0"
+    for _ in range(40):
+        bad = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 2, 8])):
+            bad[chance.randrange(8, len(bad))] ^= 1 << chance.randrange(8)
+        limits = {"wall": 0.5, "cpu": 0.5, "memory": "16M", "written": "1M"}
+        number = await here.start(bytes(bad), limits=limits)
+        line = await here.here.wait(number)
+        assert line.startswith(("completed 0", "failed ")), line
+        assert "internal error" not in line
+        assert "crashed" not in line

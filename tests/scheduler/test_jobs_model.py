@@ -154,6 +154,7 @@ class _Restart(Exception):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @settings(deadline=None)
 @given(st.lists(ACT, max_size=25))
 def test_jobs_go_forward_whatever_is_done_to_them(acts: list[tuple[Any, ...]]) -> None:
