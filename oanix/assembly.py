@@ -52,6 +52,8 @@ class Shared:
     """The last one mounted: jobs leave theirs there."""
     http: "HttpFs | None" = None
     """The last one mounted: its rules are those of every service that reaches the web."""
+    jobs: bool = False
+    """Whether it has a service of jobs."""
     serves: bool = False
     """Whether the namespace is served for a while, so that jobs which wait can be run."""
     cache: Path | None = None
@@ -167,6 +169,10 @@ def _jobs(argument: str, shared: Shared) -> Service:
 
     if shared.logs is None:
         raise fault(errno.EINVAL, "jobs leave their logs in logs; mount logs on a line before it")
+    if shared.jobs:
+        # A job is known by its number: by its logs, its conversations, and who may open its files.
+        raise fault(errno.EINVAL, "a namespace has one service of jobs; bind it to other paths")
+    shared.jobs = True
     vault = shared.vault
     return JobsFs(
         Path(argument), shared.logs, lambda: shared.namespace, serves=shared.serves,

@@ -74,6 +74,12 @@ def test_jobs_need_logs(folder: Path) -> None:
         built(folder, "mount jobs:one /jobs", "mount logs:two /logs")
 
 
+def test_there_is_one_service_of_jobs(folder: Path) -> None:
+    lines = ["mount logs:two /logs", "mount jobs:one /jobs", "mount jobs:two /more"]
+    with pytest.raises(RecipeError, match=r"r:3:7: .*one service of jobs; bind it"):
+        built(folder, *lines)
+
+
 def test_ws_needs_the_rules_of_http(folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"r:1:7: .*mount http on a line before it"):
         built(folder, "mount ws /ws", "mount http /http")
