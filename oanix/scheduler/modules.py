@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from oanix.client import Client
 from oanix.errors import fault
@@ -21,12 +21,16 @@ STORED_BYTES: Final = 2 << 30
 
 @frozen
 class Stored:
-    """A module on the disk. path: its bytes; compiled: the folder for what is made of them."""
+    """A module on the disk. path: its bytes; compiled: the folder for what is made of them.
+
+    fresh: whether it was not there before.
+    """
 
     digest: str
     path: Path
     size: int
     compiled: Path
+    fresh: bool = False
 
 
 class Modules:
@@ -71,12 +75,13 @@ class Modules:
         digest = hashlib.sha256(data).hexdigest()
         self.stored.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.stored / digest
-        if not path.exists():
+        fresh = not path.exists()
+        if fresh:
             new = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
             new.write_bytes(data)
             os.replace(new, path)
             self._trim()
-        return self._known(digest)
+        return evolve(self._known(digest), fresh=fresh)
 
     def _trim(self) -> None:
         found = sorted(

@@ -125,6 +125,9 @@ class WasiRunner:
         if finding.cancelled_caught:
             # It is read from a file that waits, which may be the output of another job.
             return Ending(reason="wall", usage={})
+        if job.by is not None and module.fresh:
+            # It is kept on the disk for whoever orders it again.
+            job.by.spent["written"] = job.by.spent.get("written", 0) + module.size
         script = await self._script(job, module)
         logs = self._inner.resolve(caller, f"/logs/runs/{job.id}")
         task = self._inner.resolve(caller, f"/jobs/{job.id}/task")

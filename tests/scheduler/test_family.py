@@ -14,6 +14,7 @@ from oanix.scheduler.family import DEPTH_MAX
 from oanix.scheduler.job import Job
 from tests.fault.test_store_faults import python
 from tests.scheduler.jobs_help import Jobs, jobs
+from tests.scheduler.modules import wasm
 
 WORLD = "bind /jobs /jobs\nbind /workspace /workspace\nbind /workspace/echo.wasm /echo.wasm ro\n"
 
@@ -200,6 +201,25 @@ async def test_what_jobs_have_used_up_is_not_given_again(here: Jobs) -> None:
     limits = job_of(here, flood).usage["limits"]
     assert limits["output"] == 10_240 - 12
     assert await here.fact(mine, "state") == "running"
+
+
+async def test_a_module_that_is_new_here_counts_as_what_its_maker_wrote(here: Jobs) -> None:
+    mine, inside = await parent(here, limits={"written": "300K"})
+    large = wasm('(func (export "_start")) (data (i32.const 0) "' + "x" * 60_000 + '")')
+    for number in range(3):
+        text = large + bytes([0, 3, 1, 65 + number, 0])
+        await here.client.write(f"/workspace/new{number}.wasm", text)
+        for _ in range(2):
+            assert await inside.wait(await inside.start(f"new{number}")) == "completed 0"
+    assert int(await here.fact(mine, "jobs-written", "usage")) == 3 * (len(large) + 5)
+    for number in range(3, 6):
+        await here.client.write(
+            f"/workspace/new{number}.wasm", large + bytes([0, 3, 1, 97, 98 + number])
+        )
+        await inside.start(f"new{number}")
+        if (await here.fact(mine, "state")) != "running":
+            break
+    assert await here.wait(mine) == "failed written"
 
 
 async def test_a_jobs_job_does_not_go_before_it(here: Jobs) -> None:
