@@ -51,7 +51,7 @@ def fd_fdstat_get(process: Process, memory: Memory, fd: int, out: int) -> int:
 async def fd_fdstat_set_flags(process: Process, memory: Memory, fd: int, flags: int) -> int:
     """Set whether it appends, waits, and is durable at once; a file that does so is opened anew."""
     one = process.fds.either(fd, Rights.FD_FDSTAT_SET_FLAGS)
-    if flags & ~sum(FdFlags):
+    if flags & ~abi.FD_FLAGS:
         raise fault(errno.EINVAL, f"there are no such flags: {flags:#x}")
     changed = one.flags ^ flags
     if isinstance(one, Folder):
@@ -155,7 +155,7 @@ def fd_filestat_set_times(
 def changed_times(process: Process, atime: int, mtime: int, which: int) -> Changed:
     """Say which times change, and to what. Raises OSError EINVAL for a contradiction."""
     both = (FstFlags.ATIM | FstFlags.ATIM_NOW, FstFlags.MTIM | FstFlags.MTIM_NOW)
-    if which & ~sum(FstFlags) or any(which & flags == flags for flags in both):
+    if which & ~abi.FST_FLAGS or any(which & flags == flags for flags in both):
         raise fault(errno.EINVAL, "a time is set to a value or to now, not to both")
     now = process.now_ns()
     times: list[int | None] = []

@@ -176,7 +176,7 @@ class Descriptors:
             raise fault(errno.ESPIPE, f"{found.channel.path} is a stream")
         if right in (Rights.FD_READ, Rights.FD_WRITE):
             raise fault(errno.EBADF, f"{found.channel.path} was not opened for this")
-        raise NotCapable(f"the descriptor of {found.channel.path} lacks {Rights(right).name}")
+        raise NotCapable(f"the descriptor of {found.channel.path} lacks {abi.right_name(right)}")
 
     def room(self) -> None:
         """Refuse one more. Raises OSError EMFILE."""

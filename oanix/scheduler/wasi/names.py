@@ -8,7 +8,7 @@ from oanix.channel import Channel
 from oanix.errors import fault
 from oanix.scheduler.engine import Memory
 from oanix.scheduler.wasi import abi
-from oanix.scheduler.wasi.abi import FdFlags, OFlags, Rights, open_flags
+from oanix.scheduler.wasi.abi import OFlags, Rights, open_flags
 from oanix.scheduler.wasi.attributes import changed_times, write_stat
 from oanix.scheduler.wasi.descriptors import Folder, NotCapable, Opened
 from oanix.scheduler.wasi.process import Process
@@ -89,7 +89,7 @@ async def path_open(
 ) -> int:  # fmt: skip
     """Open a path: what for, its rights say; a descriptor has those of its kind and its mount."""
     folder = process.fds.folder(fd, Rights.PATH_OPEN)
-    if how & ~sum(OFlags) or flags & ~sum(FdFlags) or follow & ~abi.SYMLINK_FOLLOW:
+    if how & ~abi.O_FLAGS or flags & ~abi.FD_FLAGS or follow & ~abi.SYMLINK_FOLLOW:
         raise fault(errno.EINVAL, f"there are no such flags: {how:#x} {flags:#x} {follow:#x}")
     if how & OFlags.TRUNC:
         process.fds.folder(fd, Rights.PATH_FILESTAT_SET_SIZE)
