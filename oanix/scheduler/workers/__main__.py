@@ -38,6 +38,9 @@ from oanix.scheduler.workers.confine import confine
 LOADED: Final = 32
 """Modules that stay in memory."""
 
+SOON_S: Final = 0.0002
+"""How long the only guest of a worker waits for an answer without giving way."""
+
 TELL_S: Final = 0.25
 """How often it says what its guests have used."""
 
@@ -87,24 +90,28 @@ class Worker:
         self._engines: dict[bool, tuple[Linker, Loaded]] = {}
         self._seats: dict[int, _Seat] = {}
         self._taken = Bell()
+        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve until the server has gone."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wire.flush)
             nursery.start_soon(self._tell)
+            self._nursery = nursery
             while True:
                 data, _ = await self._wire.get()
-                if not data:
-                    # What compiles in a thread cannot be cancelled.
-                    os._exit(0)
-                self._hear(data, nursery)
+                self._take(data)
 
-    def _hear(self, data: bytes, nursery: trio.Nursery) -> None:
+    def _take(self, data: bytes) -> None:
+        """Take a message of the server, or its end."""
+        if not data:
+            # What compiles in a thread cannot be cancelled.
+            os._exit(0)
         letter, number = wire.HEAD.unpack_from(data)
         if letter == b"R":
+            assert self._nursery is not None
             seat = self._seats[number] = _Seat(number)
-            nursery.start_soon(self._seated, seat, wire.saying(data))
+            self._nursery.start_soon(self._seated, seat, wire.saying(data))
             self._taken.ring()
             return
         found = self._seats.get(number)
@@ -193,12 +200,22 @@ class Worker:
     def _calling(self, number: int) -> Any:
         put = self._wire.put
 
-        def call(guest: Guest, *arguments: int) -> Awaitable[int]:
+        def call(guest: Guest, *arguments: int) -> int | Awaitable[int]:
             seat: _Seat = guest.state
             put(wire.numbers(b"F", seat.number, number, guest.cpu_ns, *arguments))
-            return seat.answered()
+            answer = self._soon(seat) if len(self._seats) == 1 else None
+            return seat.answered() if answer is None else answer
 
         return call
+
+    def _soon(self, seat: _Seat) -> int | None:
+        """Wait a moment for an answer: to give way costs as much, and nobody would have it."""
+        data = self._wire.soon(SOON_S)
+        if data is None:
+            return None
+        self._take(data)
+        answer, seat.answer = seat.answer, None
+        return answer
 
     def _made(self, memory: SharedMemory) -> None:
         # It is made while its guest runs; no other guest does.

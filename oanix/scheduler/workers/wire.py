@@ -15,6 +15,7 @@ import array
 import errno
 import json
 import os
+import select
 import socket
 from collections import deque
 from struct import Struct
@@ -106,6 +107,15 @@ class Wire:
                 self._left.popleft()
                 if descriptor is not None:
                     os.close(descriptor)
+
+    def soon(self, seconds: float) -> bytes | None:
+        """Wait a moment where one stands, and give the next message; None when none came."""
+        if not select.select([self._end], [], [], seconds)[0]:
+            return None
+        try:
+            return self._end.recv(PACKET_MAX)
+        except ConnectionResetError:
+            return b""
 
     async def get(self) -> tuple[bytes, int | None]:
         """Give the next message, and the descriptor that came with it; b"" at the end."""
