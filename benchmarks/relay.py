@@ -1,389 +1,269 @@
-"""Measure the relay: events taken, answers found, deliveries, memory; beside other relays.
+"""Measure relays: events taken, answers found, deliveries, memory; ours beside two others.
 
-    python -m benchmarks.relay                         ours, with 20,000 events
-    python -m benchmarks.relay --stored 1000000        ours, with a million (made once, in minutes)
-    python -m benchmarks.relay --peer local-relay      and nostr-sdk's LocalRelay, in memory
-    python -m benchmarks.relay --peer nostr-relay=PATH and PyPI's nostr-relay, by its program
-
-Each relay is a process of its own on one core, the client one on another. Events have valid
-signatures; ours writes with `synchronous=FULL`. The stored events are written to each relay over
-its socket, but to ours, when they are many, through its writer.
+Ours writes with `synchronous=FULL` and has every rule on; nostr-sdk's LocalRelay keeps all in
+memory; nostr-relay of PyPI is installed into a temporary environment. Each is a process on one
+core, the clients are on the others. Every event has a valid signature. The relays take turns in
+every round, and a figure is the median of its rounds. Of many events only ours is asked: the others
+would have to be told each of them first.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
-import random
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from oanix.lib.nostr import Event, LocalSigner, Template
-from oanix.lib.websocket import WebSocket
+from benchmarks.lib.nostr_events import Question, database, events, ids, late, questions
+from benchmarks.lib.relay_clients import Refused, ask, deliver, publish
+from benchmarks.lib.relays import CORE, RELAYS, Relay
+from oanix.lib.nostr import Event
 
-NOW = int(time.time())
-AUTHORS = 200
-TOPICS = 500
-WORDS = 2_000
-WINDOW = 256
-CONNECTIONS = 4
-INGESTED = 4_000
-ROUNDS = 3
-ASKED = 200
+FEW = 20_000
+"""Events that every relay is given."""
+
 LISTENERS = 1_000
-MANY = 20_000
+DELIVERED = 100
+RATES = ("events/s", "deliveries/s")
+"""Figures of which more is better; of all others less."""
 
+EXAMPLES = """examples:
+  python -m benchmarks.relay                        everything: some ten minutes
+  python -m benchmarks.relay --quick                20,000 events, one round: about two minutes
+  python -m benchmarks.relay --relays oanix         ours alone
+  python -m benchmarks.relay --stored 1000000 --relays oanix --dir ~/bench
+                                                    a million events, kept there for the next time
+  python -m benchmarks.relay --json > figures.json
 
-def signer(number: int) -> LocalSigner:
-    """Make the key of one author."""
-    return LocalSigner((number + 1).to_bytes(32, "big"), now=lambda: NOW)
-
-
-def made(number: int, spread: int) -> Event:
-    """Make one event: a third are notes, and others refer to them."""
-    chance = random.Random(number)
-    kind = chance.choice((1, 1, 6, 7, 30_023, 1_111))
-    tags = [("t", f"topic{int(chance.paretovariate(1)) % TOPICS}")]
-    if kind != 1:
-        tags.append(("e", f"{chance.randrange(AUTHORS * 20):064x}"))
-        tags.append(("p", f"{chance.randrange(AUTHORS):064x}"))
-    if kind == 30_023:
-        tags.append(("d", str(number)))
-    words = (f"word{int(chance.paretovariate(0.7)) % WORDS}" for _ in range(40))
-    template = Template(kind, f"{number} {' '.join(words)}", tuple(tags), NOW - number % spread)
-    return signer(chance.randrange(AUTHORS)).sign_now(template)
-
-
-def _batch(span: tuple[int, int], spread: int) -> list[bytes]:
-    return [made(number, spread).json() for number in range(*span)]
-
-
-def events(first: int, count: int, spread: int = 1_000_000) -> Iterator[list[bytes]]:
-    """Make events on every core, in lists of a thousand."""
-    spans = [(at, min(at + 1_000, first + count)) for at in range(first, first + count, 1_000)]
-    with multiprocessing.get_context("fork").Pool() as pool:
-        yield from pool.imap(partial(_batch, spread=spread), spans)
-
-
-# Relays -------------------------------------------------------------------------------------------
-
-
-class Relay:
-    """A relay that runs, and where."""
-
-    def __init__(self, name: str, process: "subprocess.Popen[bytes]", port: int) -> None:
-        self.name = name
-        self.process = process
-        self.port = port
-
-    def memory(self) -> float:
-        """Give its resident memory, in MiB, with that of its children."""
-        pids = [self.process.pid]
-        for pid in pids:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            pids.extend(map(int, children))
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-    def spent(self) -> float:
-        """Give the processor time that it has used, in seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def ours(folder: str) -> Iterator[Relay]:
-    """Run OANIX's."""
-    command = [sys.executable, "-m", "oanix", "relay", "serve", "--listen", "0", "--json", folder]
-    with _running(command, folder) as process:
-        assert process.stdout
-        url = json.loads(process.stdout.readline())["urls"][0]
-        yield Relay("oanix", process, int(url.rstrip("/").rpartition(":")[2]))
-
-
-LOCAL_RELAY = """
-import asyncio, sys
-from nostr_sdk import LocalRelayBuilder, RateLimit
-async def main():
-    limit = RateLimit(max_reqs=100_000, notes_per_minute=100_000_000)
-    relay = LocalRelayBuilder().addr("127.0.0.1").rate_limit(limit).build()
-    await relay.run()
-    print(await relay.url(), flush=True)
-    await asyncio.sleep(1e9)
-asyncio.run(main())
+exit status: 0; 1 when ours gave up; 2 for a wrong command line
 """
 
+Figures = dict[str, Any]
 
-@contextmanager
-def local_relay(folder: str) -> Iterator[Relay]:
-    """Run nostr-sdk's."""
-    with _running([sys.executable, "-c", LOCAL_RELAY], folder) as process:
-        assert process.stdout
-        url = process.stdout.readline().decode().strip()
-        yield Relay("LocalRelay", process, int(url.rstrip("/").rpartition(":")[2]))
+FAILURES = (OSError, Refused, trio.TooSlowError)
+"""How a relay fails that does not bear what it is given."""
 
 
-CONFIG = """
-storage:
-  sqlalchemy.url: sqlite+aiosqlite:///{folder}/nostr.sqlite3
-  validators: [nostr_relay.validators.is_signed]
-gunicorn: {{bind: "127.0.0.1:{port}", workers: 1, loglevel: error}}
-subscription_limit: 1000
-"""
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.relay", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = made.add_argument
+    add("--relays", metavar="NAME,…", default=",".join(RELAYS), help="default: %(default)s")
+    add("--stored", metavar="N,…", default=f"{FEW},1000000",
+        help="how many events are stored before (default: %(default)s)")  # fmt: skip
+    add("--rounds", type=int, metavar="N", default=5, help="rounds (default: %(default)s)")
+    add("--events", type=int, metavar="N", default=4_000,
+        help="events that are published in a round (default: %(default)s)")  # fmt: skip
+    add("--asked", type=int, metavar="N", default=100,
+        help="questions of each class in a round (default: %(default)s)")  # fmt: skip
+    add("--quick", action="store_true", help=f"one round, {FEW:,} events stored")
+    add("--dir", type=Path, metavar="DIR", help="where many stored events are kept for next time")
+    add("--json", action="store_true", help="print all figures as JSON instead of the table")
+    return made
 
 
-@contextmanager
-def nostr_relay(program: str, folder: str) -> Iterator[Relay]:
-    """Run PyPI's nostr-relay."""
-    port = 7_391
-    config = Path(folder) / "config.yaml"
-    config.write_text(CONFIG.format(folder=folder, port=port))
-    with _running([program, "-c", str(config), "serve"], folder) as process:
-        trio.run(_answering, port)
-        yield Relay("nostr-relay", process, port)
+class Measuring:
+    """One measurement of several relays that hold the same events."""
 
+    def __init__(self, relays: Sequence[Relay], given: argparse.Namespace, cores: set[int]) -> None:
+        self._all = tuple(relays)
+        self._relays = list(relays)
+        """Those that have not failed."""
+        self._given = given
+        self._cores = cores
+        self._found: dict[str, dict[str, list[float]]] = {one.name: {} for one in relays}
+        self._next = 10_000_000
 
-async def _answering(port: int) -> None:
-    with trio.fail_after(30):
-        while True:
+    def run(self, known: Sequence[str]) -> list[Figures]:
+        """Measure everything; gives the medians of each relay."""
+        for turn in range(self._given.rounds):
+            said(f"round {turn + 1} of {self._given.rounds}: events, questions, deliveries")
+            for relay in list(self._relays):
+                self._try(relay, self._publish, "events")
+            for name, filters in questions(known).items():
+                for relay in list(self._relays):
+                    self._try(relay, partial(self._ask, name, filters, turn), name)
+            for relay in list(self._relays):
+                self._try(relay, self._deliver, "deliveries")
+        return [self._medians(relay) for relay in self._all]
+
+    def feed(self, relay: Relay, batches: Sequence[Sequence[bytes]]) -> None:
+        """Give a relay what it is to have stored, a thousand at a time."""
+        for number, batch in enumerate(batches):
+            self._try(relay, partial(self._take, batch), "events")
+            if not number % 5:
+                said(f"{relay.name} has {number * len(batch):,} events")
+
+    def _try(self, relay: Relay, measure: Callable[[Relay], None], what: str) -> None:
+        # A relay that cannot bear the load is given less of it, or no more, and that is told.
+        while relay in self._relays:
             try:
-                await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+                measure(relay)
                 return
-            except OSError:
-                await trio.sleep(0.1)
+            except (*FAILURES, ExceptionGroup) as error:
+                cause = _cause(error)
+                if not isinstance(cause, FAILURES):
+                    raise
+            sentence = f"{what}: {cause or type(cause).__name__}"
+            gentler = relay.window // 4 if what == "events" else 0
+            if gentler:
+                relay.window = gentler
+                sentence += f"; {gentler} at a time from then on"
+            if sentence not in relay.notes:
+                relay.notes.append(sentence)
+                said(f"{relay.name}: {sentence}")
+            if not gentler and not isinstance(cause, Refused):
+                self._relays.remove(relay)
+            if not gentler:
+                return
 
+    def _take(self, batch: Sequence[bytes], relay: Relay) -> None:
+        trio.run(publish, relay, batch)
 
-@contextmanager
-def _running(command: list[str], folder: str) -> Iterator["subprocess.Popen[bytes]"]:
-    with open(os.path.join(folder, "log"), "wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=folder,
-                                   env={**os.environ, "PYTHONPATH": os.getcwd()})  # fmt: skip
-    os.sched_setaffinity(process.pid, {0})
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
-        if process.stdout:
-            process.stdout.close()
-
-
-# Clients ------------------------------------------------------------------------------------------
-
-
-async def connect(relay: Relay) -> WebSocket:
-    """Connect to a relay."""
-    stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
-    return await WebSocket.connect(stream, host=f"127.0.0.1:{relay.port}")
-
-
-async def publish(relay: Relay, given: Sequence[bytes]) -> float:
-    """Publish events over several connections; gives the seconds until the last is answered."""
-    shares = [given[n::CONNECTIONS] for n in range(CONNECTIONS)]
-    began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for share in shares:
-            nursery.start_soon(_publish, relay, share)
-    return time.perf_counter() - began
-
-
-async def _publish(relay: Relay, given: Sequence[bytes]) -> None:
-    async with await connect(relay) as socket:
-        waiting = iter(given)
-        texts = ['["EVENT",' + raw.decode() + "]" for raw in islice(waiting, WINDOW)]
-        for text in texts:
-            await socket.send(text)
-        left = len(given)
-        while left:
-            answer = str(await socket.receive())
-            if not answer.startswith('["OK"'):
-                continue
-            if ",true," not in answer:
-                raise SystemExit(f"{relay.name}: {answer}")
-            left -= 1
-            raw = next(waiting, None)
-            if raw is not None:
-                await socket.send('["EVENT",' + raw.decode() + "]")
-
-
-async def ask(
-    relay: Relay, filters: Callable[[random.Random], dict[str, Any]]
-) -> tuple[float, int]:
-    """Give the median time of an answer in ms, and the median of its events."""
-    chance = random.Random(7)
-    times, counts = [], []
-    async with await connect(relay) as socket:
-        for number in range(ASKED):
-            name = f"q{number}"
-            text = json.dumps(["REQ", name, filters(chance)])
-            began = time.perf_counter()
-            await socket.send(text)
-            count = 0
-            while True:
-                answer = str(await socket.receive())
-                if answer.startswith('["EVENT"'):
-                    count += 1
-                elif answer.startswith('["EOSE"'):
-                    break
-                elif answer.startswith('["CLOSED"'):
-                    return float("nan"), 0
-            times.append(time.perf_counter() - began)
-            counts.append(count)
-            await socket.send(json.dumps(["CLOSE", name]))
-    return statistics.median(times) * 1e3, int(statistics.median(counts))
-
-
-async def deliver(relay: Relay, given: Sequence[bytes]) -> float:
-    """Give deliveries a second, with so many subscriptions that want every event."""
-    per = 50
-    ready = trio.CapacityLimiter(1)
-    done = trio.Event()
-    left = LISTENERS // per
-
-    async def listen() -> None:
-        nonlocal left
-        async with await connect(relay) as socket:
-            for number in range(per):
-                await socket.send(json.dumps(["REQ", f"s{number}", {"since": NOW + 1, "limit": 1}]))
-            ended = heard = 0
-            wanted = per * len(given)
-            while ended < per:
-                ended += str(await socket.receive()).startswith('["EOSE"')
-            async with ready:
-                left -= 1
-                if not left:
-                    done.set()
-            while heard < wanted:
-                for message in await socket.receive_all():
-                    heard += str(message).startswith('["EVENT"')
-
-    began = 0.0
-    async with trio.open_nursery() as nursery:
-        for _ in range(LISTENERS // per):
-            nursery.start_soon(listen)
-        await done.wait()
-        began = time.perf_counter()
-        nursery.start_soon(_publish, relay, given)
-    return LISTENERS * len(given) / (time.perf_counter() - began)
-
-
-def _author(chance: random.Random) -> str:
-    return signer(chance.randrange(AUTHORS)).pubkey
-
-
-def questions(known: Sequence[str]) -> dict[str, Callable[[random.Random], dict[str, Any]]]:
-    """Name the classes of filters."""
-    return {
-        "id": lambda c: {"ids": [c.choice(known)]},
-        "author, limit 20": lambda c: {"authors": [_author(c)], "limit": 20},
-        "ten authors, kind 1, limit 20": lambda c: {
-            "authors": [_author(c) for _ in range(10)], "kinds": [1], "limit": 20,
-        },
-        "ten authors, limit 100": lambda c: {
-            "authors": [_author(c) for _ in range(10)], "limit": 100,
-        },
-        "kind 1, limit 100": lambda c: {"kinds": [1], "limit": 100},
-        "#e": lambda c: {"#e": [f"{c.randrange(AUTHORS * 20):064x}"]},
-        "#p, kind 7, limit 50": lambda c: {
-            "#p": [f"{c.randrange(AUTHORS):064x}"], "kinds": [7], "limit": 50,
-        },
-        "#t, limit 100": lambda c: {"#t": [f"topic{c.randrange(TOPICS)}"], "limit": 100},
-        "search, limit 20": lambda c: {"search": f"word{c.randrange(WORDS)}", "limit": 20},
-    }  # fmt: skip
-
-
-def store(folder: str, count: int) -> list[str]:
-    """Write many events straight into our database; gives some of their ids."""
-    from oanix.services.relay.schema import MIGRATIONS
-    from oanix.services.relay.writing import Writer
-    from oanix.store import Store
-
-    known: list[str] = []
-    began = time.perf_counter()
-    with Store.open(os.path.join(folder, "events.db"), MIGRATIONS, durable=False) as kept:
-        writer = Writer(kept)
-        for number, batch in enumerate(events(0, count)):
-            parsed = [Event.parse(raw) for raw in batch]
-            writer.commit(parsed)
-            known.append(parsed[0].id)
-            if not number % 50:
-                print(f"\r{number * 1000:9,} events written", end="", file=sys.stderr)
-        while writer.index(5_000):
-            pass
-    print(f"\r{count:9,} events written in {time.perf_counter() - began:.0f} s", file=sys.stderr)
-    return known
-
-
-def measure(relay: Relay, known: list[str], stored: int) -> dict[str, Any]:
-    """Measure one relay."""
-    found: dict[str, Any] = {"relay": relay.name, "stored": stored}
-    if not known:
-        for batch in events(0, stored):
-            trio.run(publish, relay, batch)
-            known.append(Event.parse(batch[0]).id)
-    rates, cores = [], []
-    for turn in range(ROUNDS):
-        given = [raw for batch in events(10_000_000 + turn * INGESTED, INGESTED) for raw in batch]
+    def _publish(self, relay: Relay) -> None:
+        count = self._given.events
+        given = [raw for batch in events(self._next, count, self._cores) for raw in batch]
+        self._next += count
         spent = relay.spent()
         took = trio.run(publish, relay, given)
-        rates.append(INGESTED / took)
-        cores.append((relay.spent() - spent) / INGESTED * 1e6)
-    found["events/s"] = round(statistics.median(rates))
-    found["µs of processor an event"] = round(statistics.median(cores))
-    for name, filters in questions(known).items():
-        took, count = trio.run(ask, relay, filters)
-        found[f"{name} ({count})"] = round(took, 3)
-    given = [raw for batch in events(20_000_000, 100, spread=1) for raw in batch]
-    late = [_late(Event.parse(raw)) for raw in given]
-    found["deliveries/s"] = round(trio.run(deliver, relay, late))
-    found["MiB"] = round(relay.memory())
-    return found
+        self._note(relay, "events/s", count / took)
+        self._note(relay, "µs of processor an event", (relay.spent() - spent) / count * 1e6)
+
+    def _ask(self, name: str, filters: Question, seed: int, relay: Relay) -> None:
+        took, count = ask(relay, filters, self._given.asked, seed)
+        self._note(relay, f"{name}, ms", took)
+        self._note(relay, f"{name}, events", count)
+
+    def _deliver(self, relay: Relay) -> None:
+        [given] = events(self._next, DELIVERED, self._cores, late)
+        self._next += DELIVERED
+        rate = trio.run(deliver, relay, given, LISTENERS)
+        self._note(relay, "deliveries/s", rate)
+        self._note(relay, "MiB", relay.memory())
+
+    def _note(self, relay: Relay, name: str, value: float) -> None:
+        self._found[relay.name].setdefault(name, []).append(value)
+
+    def _medians(self, relay: Relay) -> Figures:
+        medians = {
+            name: statistics.median(values) for name, values in self._found[relay.name].items()
+        }
+        return {"relay": relay.name, "figures": medians, "notes": relay.notes,
+                "rounds": self._found[relay.name]}  # fmt: skip
 
 
-def _late(event: Event) -> bytes:
-    # After `since` of the listeners.
-    template = Template(1, event.content, (), NOW + 5)
-    return signer(0).sign_now(template).json()
+def _cause(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
-def main() -> None:
-    """Measure ours, and each peer that is named."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--stored", type=int, default=20_000)
-    parser.add_argument("--peer", action="append", default=[])
-    given = parser.parse_args()
-    os.sched_setaffinity(0, set(os.sched_getaffinity(0)) - {0} or {0})
-    results = []
-    with ExitStack() as folders:
-        folder = folders.enter_context(tempfile.TemporaryDirectory())
-        known = store(folder, given.stored) if given.stored > MANY else []
-        with ours(folder) as relay:
-            results.append(measure(relay, known, given.stored))
-        for peer in given.peer:
-            name, _, program = peer.partition("=")
-            folder = folders.enter_context(tempfile.TemporaryDirectory())
-            other = local_relay(folder) if name == "local-relay" else nostr_relay(program, folder)
-            with other as relay:
-                try:
-                    results.append(measure(relay, [], min(given.stored, MANY)))
-                except* (OSError, SystemExit) as group:
-                    print(f"{relay.name} gave up: {group.exceptions[0]}", file=sys.stderr)
-    for name in dict.fromkeys(name for result in results for name in result):
-        print(f"{name:40}", *(f"{result.get(name, ''):>14}" for result in results))
+def said(sentence: str) -> None:
+    """Tell how far it is."""
+    print(f"· {sentence}", file=sys.stderr, flush=True)
+
+
+def measure(stored: int, names: Sequence[str], given: argparse.Namespace, cores: set[int],
+            folder: Path) -> list[Figures]:  # fmt: skip
+    """Measure these relays, which hold so many events."""
+    with ExitStack() as opened:
+        relays = []
+        known: list[str] = []
+        for name in names:
+            place = folder / f"{name}-{stored}"
+            place.mkdir()
+            if name == "oanix" and stored > FEW:
+                kept = database(given.dir or folder, stored, cores)
+                known = ids(kept, stored)
+                shutil.copyfile(kept, place / "events.db")
+            relays.append(opened.enter_context(RELAYS[name](place)))
+        measuring = Measuring(relays, given, cores)
+        if not known:
+            said(f"{stored:,} events are made")
+            batches = list(events(0, stored, cores))
+            known = [Event.parse(raw).id for batch in batches for raw in batch[::20]]
+            for relay in relays:
+                measuring.feed(relay, batches)
+        return measuring.run(known)
+
+
+def table(stored: int, results: Sequence[Figures]) -> str:
+    """Write the medians, and how many times as good ours is."""
+    ours = next((one["figures"] for one in results if one["relay"] == "oanix"), None)
+    peers = [one for one in results if one["relay"] != "oanix" and ours]
+    names = list(dict.fromkeys(name for one in results for name in one["figures"]))
+    head = [f"{stored:,} stored", *(one["relay"] for one in results)]
+    head += [f"ours : {one['relay']}" for one in peers]
+    rows = [head]
+    for name in names:
+        values = [one["figures"].get(name) for one in results]
+        row = [name, *map(number, values)]
+        for peer in peers:
+            theirs, own = peer["figures"].get(name), (ours or {}).get(name)
+            if name.endswith("events") or not theirs or not own:
+                row.append("")
+            else:
+                row.append(f"{own / theirs if name in RATES else theirs / own:.2f}")
+        rows.append(row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    notes = [f"{one['relay']}: {note}" for one in results for note in one["notes"]]
+    return "\n".join([*lines, *notes])
+
+
+def number(value: float | None) -> str:
+    """Write a figure with the digits that mean something."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main() -> int:
+    """Measure what is asked for, and print it."""
+    made = parser()
+    given = made.parse_args()
+    names = [name for name in given.relays.split(",") if name]
+    if given.quick:
+        given.stored, given.rounds = str(FEW), 1
+    if not names or set(names) - set(RELAYS):
+        made.error(f"--relays: there are {', '.join(RELAYS)}")
+    if not all(size.isdecimal() and int(size) for size in given.stored.split(",")):
+        made.error("--stored: numbers of events, as in 20000,1000000")
+    if min(given.rounds, given.events, given.asked) < 1:
+        made.error("--rounds, --events and --asked are 1 or more")
+    sizes = list(map(int, given.stored.split(",")))
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores - {CORE} or cores)
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="relay-") as folder:
+        for size in sizes:
+            asked = names if size <= FEW else [name for name in names if name == "oanix"]
+            if asked:
+                found[size] = measure(size, asked, given, cores, Path(folder))
+                if not given.json:
+                    print(table(size, found[size]), flush=True)
+    if given.json:
+        print(json.dumps(found, indent=1))
+    ended = [one for results in found.values() for one in results if one["relay"] == "oanix"]
+    return int(any(one["notes"] for one in ended))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
