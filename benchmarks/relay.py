@@ -129,14 +129,14 @@ class Measuring:
                 return
 
     def _take(self, batch: Sequence[bytes], relay: Relay) -> None:
-        trio.run(publish, relay, batch)
+        publish(relay, batch)
 
     def _publish(self, relay: Relay) -> None:
         count = self._given.events
         given = [raw for batch in events(self._next, count, self._cores) for raw in batch]
         self._next += count
         spent = relay.spent()
-        took = trio.run(publish, relay, given)
+        took = publish(relay, given)
         self._note(relay, "events/s", count / took)
         self._note(relay, "µs of processor an event", (relay.spent() - spent) / count * 1e6)
 
