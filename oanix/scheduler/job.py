@@ -58,6 +58,8 @@ class Job:
     due: float = 0.0
     since: float | None = None
     not_before: float = 0.0
+    before: list[int] | None = None
+    """What it comes after and still waits for, the next one last; None until that was looked at."""
     started: float | None = None
     ended: float | None = None
     exit: int | None = None

@@ -81,7 +81,10 @@ def next_turn(
 
 def _before(job: Job, find: Callable[[int], Job | None]) -> tuple[str, str]:
     """Tell why a job cannot begin any more, or what it waits for, of what it comes after."""
-    for number in job.spec.after:
+    if job.before is None:
+        job.before = list(reversed(job.spec.after))
+    while job.before:
+        number = job.before[-1]
         try:
             before = find(number)
         except OSError as error:
@@ -92,6 +95,8 @@ def _before(job: Job, find: Callable[[int], Job | None]) -> tuple[str, str]:
             return f"job {number} {before.state.value}", ""
         if not before.state.ended:
             return "", f"waits for job {number}"
+        # What has completed stays so, and is not looked up again: it may be on the disk alone.
+        job.before.pop()
     return "", ""
 
 

@@ -489,3 +489,17 @@ async def test_what_a_job_used_is_told_after_its_end(here: Jobs) -> None:
     number = await here.start("hello")
     assert await here.wait(number) == "completed 0"
     assert await here.fact(number, "memory", "usage") == "65536 of 268435456"
+
+
+async def test_what_a_job_comes_after_is_looked_up_once_when_it_has_ended(tmp_path: Path) -> None:
+    """A thousand jobs that came after one read it from the disk a million times."""
+    async with jobs(tmp_path, room=Room(jobs=2, of_one=2)) as here:
+        first = await here.start("echo", worker=False)
+        await here.reached(first, "running")
+        waiting = [await here.start("hello", worker=False, after=[first]) for _ in range(50)]
+        queue, asked = here.service.scheduler.queue, []
+        queue._opened[1]._connection.exec_trace = lambda cursor, sql, values: not asked.append(sql)
+        await here.client.write(f"/jobs/{first}/stdin", b"x", create=False)
+        for number in waiting:
+            assert await here.wait(number) == "completed 0"
+        assert sum("WHERE id = ?" in sql for sql in asked) <= 4 * len(waiting)
