@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oanix.lib.nostr import Event, Filter, Invalid, LocalSigner, Template
+from oanix.services.relay import intake
 from oanix.services.relay.core import Core
 from oanix.services.relay.live import Live, Subscription
 from oanix.services.relay.policy_lines import parse_policy
@@ -394,6 +395,23 @@ async def test_a_relay_that_closes_says_so_to_who_waits(tmp_path: Path) -> None:
     async with relay(tmp_path) as it:
         pass
     assert (await it.put(note())).message == "error: the relay is closing"
+
+
+async def test_a_relay_that_closes_answers_all_who_wait_for_room(tmp_path: Path) -> None:
+    event, outcomes = note(), []
+    count = intake.WAITING + 2 * intake.GROUP
+
+    async def put(it: Relay) -> None:
+        outcomes.append(await it.put(event))
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery, relay(tmp_path) as it:
+            for _ in range(count):
+                nursery.start_soon(put, it)
+            while it.core.stats()["waiting"] < intake.WAITING:
+                await trio.lowlevel.checkpoint()
+    assert len(outcomes) == count
+    assert Outcome(False, "error: the relay is closing") in outcomes
 
 
 KILLED = """

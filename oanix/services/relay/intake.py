@@ -51,6 +51,7 @@ class Intake:
         self._arrived, self._room = Bell(), Bell()
         self._checked, self._due = trio.open_memory_channel[list[Submitted]](0)
         self._held: set[Submitted] = set()
+        self._over = False
         self.untold: frozenset[str] = frozenset()
         """Ids of what may be stored already, and is told next."""
 
@@ -63,6 +64,9 @@ class Intake:
         """Hand an event over; waits while too many others wait."""
         while len(self._waiting) >= WAITING:
             await self._room.wait()
+        if self._over:
+            one.end(closing())
+            return
         self._waiting.append(one)
         self._arrived.ring()
 
@@ -77,6 +81,8 @@ class Intake:
                 one.end(closing())
             self._held.clear()
             self._waiting.clear()
+            self._over = True
+            self._room.ring()
 
     async def _check(self) -> None:
         while True:
