@@ -1,14 +1,18 @@
 """Start and end servers for the tests of the FUSE door: each mount is a process of its own."""
 
 import os
+import re
 import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import define
+
+from tests.commands import TIME_OUT_S, Oanix
 
 SERVER = Path(__file__).parent / "server.py"
 READY_S = 20
@@ -79,3 +83,19 @@ def end(mount: Mount) -> None:
         mount.stop()
     assert mount.process.stdout is not None
     mount.process.stdout.close()
+
+
+@contextmanager
+def mounted(oanix: Oanix, mountpoint: Path) -> Iterator[None]:
+    """Have a server of its own mount the current directory of a command line, until it is gone."""
+    done = oanix("mount", "--daemon", mountpoint)
+    assert done.returncode == 0, done.stderr
+    found = re.search(rb"process (\d+)", done.stderr)
+    assert found
+    server = os.pidfd_open(int(found[1]))
+    try:
+        yield
+        oanix("unmount", "--lazy", mountpoint)
+        assert select.select([server], [], [], TIME_OUT_S)[0]
+    finally:
+        os.close(server)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import TIME_OUT_S, Oanix
+from tests.mount.mounting import mounted
 from tests.scheduler.jobs_help import ECHO, SPIN, saying
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
@@ -28,15 +28,8 @@ def oanix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oanix]:
     oanix = Oanix(base / "state", base / "here", {
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     })  # fmt: skip
-    done = oanix("mount", "--daemon", base / "mnt")
-    assert done.returncode == 0, done.stderr
-    found = re.search(rb"process (\d+)", done.stderr)
-    assert found
-    server = os.pidfd_open(int(found[1]))
-    yield oanix
-    oanix("unmount", "--lazy", base / "mnt")
-    assert select.select([server], [], [], TIME_OUT_S)[0]
-    os.close(server)
+    with mounted(oanix, base / "mnt"):
+        yield oanix
 
 
 def shell(oanix: Oanix, script: str) -> str:

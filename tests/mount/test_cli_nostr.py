@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import select
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import TIME_OUT_S, Oanix
+from tests.mount.mounting import mounted
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -31,15 +31,8 @@ def oanix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oanix]:
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     })  # fmt: skip
     assert oanix("nostr", "key", "new").returncode == 0
-    done = oanix("mount", "--daemon", base / "mnt")
-    assert done.returncode == 0, done.stderr
-    found = re.search(rb"process (\d+)", done.stderr)
-    assert found
-    server = os.pidfd_open(int(found[1]))
-    yield oanix
-    oanix("unmount", "--lazy", base / "mnt")
-    assert select.select([server], [], [], TIME_OUT_S)[0]
-    os.close(server)
+    with mounted(oanix, base / "mnt"):
+        yield oanix
 
 
 def mnt(oanix: Oanix) -> Path:

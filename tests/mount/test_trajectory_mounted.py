@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 import select
 from collections.abc import Iterator
 
 import pytest
 
 from tests.commands import TIME_OUT_S, Oanix
+from tests.mount.mounting import mounted
 from tests.scheduler.acting import Acts
 from tests.scheduler.atif import valid
 
@@ -27,15 +27,8 @@ def oanix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oanix]:
     oanix = Oanix(base / "state", base / "here", {
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     })  # fmt: skip
-    done = oanix("mount", "--daemon", base / "mnt")
-    assert done.returncode == 0, done.stderr
-    found = re.search(rb"process (\d+)", done.stderr)
-    assert found
-    server = os.pidfd_open(int(found[1]))
-    yield oanix
-    oanix("unmount", "--lazy", base / "mnt")
-    assert select.select([server], [], [], TIME_OUT_S)[0]
-    os.close(server)
+    with mounted(oanix, base / "mnt"):
+        yield oanix
 
 
 def test_a_running_job_is_followed_and_its_document_is_whole(oanix: Oanix) -> None:
