@@ -4,7 +4,7 @@ import errno
 import inspect
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -118,7 +118,7 @@ class JobsFs(TableService):
             Queue(folder / "jobs.db"),
             make_runner,
             room=room, serves=serves, now=lambda: clock() / 1e9, steady=steady,
-            concluded=self.trajectories.concluded,
+            concluded=self.trajectories.concluded, forgotten=self._forget_logs,
         )  # fmt: skip
         self._users = users or (lambda uid: uid in (0, os.geteuid()))
         self.whose: WeakValueDictionary[int, Job] = WeakValueDictionary()
@@ -140,6 +140,9 @@ class JobsFs(TableService):
             finally:
                 self._nursery.cancel_scope.cancel()
         self._nursery = None
+
+    async def _forget_logs(self, numbers: Sequence[int]) -> None:
+        await self._logs.drop_runs([str(number) for number in numbers])
 
     def status(self) -> dict[str, str]:
         """Tell how many jobs there are."""

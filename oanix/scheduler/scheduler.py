@@ -9,7 +9,7 @@ import errno
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
@@ -28,9 +28,6 @@ from oanix.scheduler.spec import PRIORITY, Spec
 from oanix.scheduler.turns import Room, circle, next_turn
 
 log = logging.getLogger(__name__)
-
-KEPT: Final = 1_000
-"""Jobs that have ended and are still shown."""
 
 OWNED: Final = 10_000
 """Jobs that one user may have waiting."""
@@ -80,15 +77,17 @@ class Scheduler:
         serves: bool = True, now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         concluded: Callable[[Job], None] = lambda job: None,
+        forgotten: Callable[[Sequence[int]], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         """Make it.
 
         runner: made when a job is started; serves: whether it takes up what earlier runs have left,
         as what ends soon does not. now gives the seconds since the epoch, for people; what is
         waited for goes by `steady`, which nobody sets. concluded: called when a job has ended, or
-        will be tried again.
+        will be tried again; forgotten: awaited with the numbers of jobs that are no longer kept.
         """
         self._concluded = concluded
+        self._forgotten = forgotten
         self._serves = serves
         self.queue = queue
         self._make_runner = runner
@@ -338,14 +337,6 @@ class Scheduler:
         self._changed(job)
         self._work.ring()
 
-    def forget(self, job: Job) -> None:
-        """Remove a job that has ended. Raises OSError EBUSY for another."""
-        if not job.state.ended:
-            raise fault(errno.EBUSY, f"job {job.id} has not ended; kill it first")
-        self.queue.forget(job.id)
-        self._ended.discard(job.id)
-        self.bell.ring()
-
     async def ended(self, job: Job) -> None:
         """Wait for the end of a job."""
         while not job.state.ended:
@@ -477,12 +468,18 @@ class Scheduler:
             return
         self._jobs.pop(job.id, None)
         self._ended.add(job.id)
-        if len(self._ended) > KEPT * 2:
-            try:
-                old = self.queue.ended_before(KEPT)
-            except OSError as error:
-                log.warning("old jobs cannot be listed, and stay: %s", error.strerror)
-                return
-            for number in old:
-                self.queue.forget(number)
-                self._ended.discard(number)
+        if len(self._ended) > self.room.kept + self.room.kept // 10:
+            await self._forget_oldest()
+
+    async def _forget_oldest(self) -> None:
+        try:
+            old = self.queue.ended_before(self.room.kept)
+        except OSError as error:
+            log.warning("old jobs cannot be listed, and stay: %s", error.strerror)
+            return
+        for number in old:
+            self.queue.forget(number)
+            self._ended.discard(number)
+        self.bell.ring()
+        if self._forgotten is not None:
+            await self._forgotten(old)

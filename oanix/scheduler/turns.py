@@ -19,12 +19,14 @@ AGEING_S: Final = 30.0
 class Room:
     """How many jobs run at a time: in all, of one user, and with those that jobs have ordered.
 
-    A job's jobs run in its own room, up to its limit: it may wait for them.
+    A job's jobs run in its own room, up to its limit: it may wait for them. kept: how many that
+    have ended are shown, with their logs; a tenth more before the oldest are forgotten.
     """
 
     jobs: int = field(factory=lambda: 64 * CORES)
     of_one: int = field(factory=lambda: 32 * CORES)
     in_all: int = 1_000
+    kept: int = 1_000
 
 
 @frozen

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from oanix.caller import Caller
 from oanix.client import Client
@@ -503,3 +504,24 @@ async def test_what_a_job_comes_after_is_looked_up_once_when_it_has_ended(tmp_pa
         for number in waiting:
             assert await here.wait(number) == "completed 0"
         assert sum("WHERE id = ?" in sql for sql in asked) <= 4 * len(waiting)
+
+
+async def test_the_oldest_jobs_are_forgotten_with_their_logs(tmp_path: Path) -> None:
+    async with jobs(tmp_path, room=Room(kept=10)) as here:
+        numbers = []
+        for _ in range(12):
+            numbers.append(await here.start("hello", worker=False))
+            assert await here.wait(numbers[-1]) == "completed 0"
+        old, left = numbers[:2], numbers[2:]
+
+        def kept() -> list[int]:
+            return sorted(int(name) for name in here.client.listdir("/jobs") if name.isdigit())
+
+        with trio.fail_after(10):
+            while kept() != left or any((tmp_path / "logs/runs").glob(".*")):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert sorted(map(int, here.client.listdir("/logs/runs"))) == left
+        with pytest.raises(FileNotFoundError):
+            await here.client.read(f"/logs/runs/{old[0]}/stdout")
+    async with jobs(tmp_path, room=Room(kept=10)) as here:
+        assert await here.text(left[0], "stdout") == "hello\n"

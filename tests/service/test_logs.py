@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -394,3 +396,29 @@ async def test_lines_of_several_writers_are_whole_and_in_order_of_each(
             own = [line for line in found if line.startswith(b"%d" % number)]
             assert own == said[number].removesuffix(b"\n").split(b"\n") * bool(said[number])
         assert len(found) == sum(text.removesuffix(b"\n").count(b"\n") + 1 for text in said if text)
+
+
+async def test_a_run_that_is_dropped_is_gone_at_once_and_readers_keep_what_they_have(
+    tmp_path: Path,
+) -> None:
+    logs = make(tmp_path)
+    for run in ("7", "8"):
+        logs.service.open_run(run)
+        await logs.append(f"runs/{run}/stdout", b"kept\n")
+    async with logs.client.open("/logs/runs/7/stdout") as file:
+        await logs.service.drop_runs(["7", "none"])
+        assert logs.client.listdir("/logs/runs") == ["8"]
+        assert await file.read(100) == b"kept\n"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["8"]
+
+
+async def test_what_a_crash_left_of_a_dropped_run_is_removed(tmp_path: Path) -> None:
+    logs = make(tmp_path)
+    logs.service.open_run("7")
+    (tmp_path / "runs/7").rename(tmp_path / "runs/.gone-7")
+    logs = make(tmp_path)
+    assert logs.client.listdir("/logs/runs") == []
+    async with logs.service.running():
+        with trio.fail_after(5):
+            while (tmp_path / "runs/.gone-7").exists():
+                await trio.testing.wait_all_tasks_blocked(0.01)

@@ -29,6 +29,9 @@ NAME_MAX: Final = 200
 LOGS_MAX: Final = 1000
 """How many logs one folder has at most."""
 
+GONE: Final = ".gone-"
+"""Before the name of a run whose folder is being removed."""
+
 _ROTATED: Final = re.compile(r"(.+)\.([1-9][0-9]{0,8})(\.gz)?", re.DOTALL)
 
 
@@ -236,6 +239,23 @@ class Runs(AppendOnly):
         run = self.walk(name)
         assert isinstance(run, RunFolder)
         return run
+
+    def drop(self, name: str) -> Path | None:
+        """Take the folder of a run away; gives where it lies until it is removed, if there was one.
+
+        Whoever has a log of it open keeps that. Raises OSError.
+        """
+        if not self.has(name):
+            return None
+        gone = self.folder / f"{GONE}{name}"
+        os.rename(host_path(self.folder, name), gone)
+        self._open.pop(name, None)
+        self._entry_changed(self.qid, name)
+        return gone
+
+    def gone(self) -> list[Path]:
+        """List what was taken away and not removed yet."""
+        return [self.folder / name for name in host.names_in(self.folder) if name.startswith(GONE)]
 
     def has(self, name: str) -> bool:
         """Tell whether there is a folder of this run."""

@@ -1,10 +1,12 @@
 """LogsFs: the service `/logs`."""
 
+import logging
 import math
 import os
+import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar, Final
@@ -19,6 +21,8 @@ from oanix.services.logs.follow import RING_BYTES, Follow, ring_of
 from oanix.services.logs.host import Step
 from oanix.services.logs.log import Log, Rotated, Shared
 from oanix.stat import StatFs
+
+logger = logging.getLogger(__name__)
 
 README: Final = b"""\
 /logs: append-only logs.
@@ -83,6 +87,7 @@ class LogsFs(Service):
         self._bytes = 0
         self._trim_at = total_bytes
         self._work = Bell()
+        self._removing = trio.CapacityLimiter(1)
         self._shared = Shared(
             clock=clock,
             rotate_bytes=rotate_bytes,
@@ -112,6 +117,27 @@ class LogsFs(Service):
         """
         return self._runs.make(run)
 
+    async def drop_runs(self, runs: Sequence[str]) -> None:
+        """Remove the folders of runs; one that cannot be is told, and tried at the next start."""
+        gone = []
+        for run in runs:
+            try:
+                gone.append(self._runs.drop(run))
+            except OSError as error:
+                logger.warning("the logs of run %s cannot be removed: %s", run, error.strerror)
+        await self._remove([path for path in gone if path is not None])
+
+    async def _remove(self, folders: Sequence[Path]) -> None:
+        def remove() -> None:
+            for folder in folders:
+                shutil.rmtree(folder, onerror=told)
+
+        def told(call: object, path: str, error: tuple[object, BaseException, object]) -> None:
+            logger.warning("%s cannot be removed: %s", path, error[1])
+
+        if folders:
+            await trio.to_thread.run_sync(remove, limiter=self._removing)
+
     def has_run(self, run: str) -> bool:
         """Tell whether a run has a folder."""
         return self._runs.has(run)
@@ -139,6 +165,7 @@ class LogsFs(Service):
         stop = threading.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pack, stop)
+            nursery.start_soon(self._remove, self._runs.gone())
             try:
                 yield
             finally:
