@@ -284,7 +284,7 @@ def guest_limits(limits: Limits) -> GuestLimits:
 
 def usage(limits: Limits, used: Used, process: Process) -> dict[str, Any]:
     """Tell what a job has used, and what it may use."""
-    met = sorted(process.used.refused)
+    met = sorted(process.used.refused | used.met)
     return {
         "wall": round(used.wall, 6), "cpu": round(used.cpu, 6), "memory": used.memory,
         **({"fuel": used.fuel} if used.fuel is not None else {}),

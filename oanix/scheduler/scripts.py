@@ -120,7 +120,7 @@ class Interpreters:
 
     def _engine(self, fuel: bool, shared: bool) -> Engine:
         if (fuel, shared) not in self._engines:
-            memories = SharedMemories(lambda memory: None) if shared else None
+            memories = SharedMemories(lambda memory: None, lambda: 0) if shared else None
             self._engines[fuel, shared] = Engine(fuel=fuel, memories=memories)
         return self._engines[fuel, shared]
 

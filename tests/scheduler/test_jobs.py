@@ -18,6 +18,7 @@ from oanix.caller import Caller
 from oanix.client import Client
 from oanix.scheduler.turns import Room
 from tests.scheduler.jobs_help import Jobs, jobs
+from tests.scheduler.modules import wasm
 
 
 @pytest.fixture
@@ -525,3 +526,12 @@ async def test_the_oldest_jobs_are_forgotten_with_their_logs(tmp_path: Path) -> 
             await here.client.read(f"/logs/runs/{old[0]}/stdout")
     async with jobs(tmp_path, room=Room(kept=10)) as here:
         assert await here.text(left[0], "stdout") == "hello\n"
+
+
+async def test_a_job_that_was_refused_memory_says_so(here: Jobs) -> None:
+    grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"
+    data = wasm(f'(func (export "_start") {grow})')
+    await here.client.write("/workspace/grows.wasm", data)
+    number = await here.start("grows", limits={"memory": "4M"})
+    assert await here.wait(number) == "failed trap unreachable"
+    assert await here.fact(number, "met") == "memory"

@@ -380,3 +380,23 @@ async def test_a_worker_that_speaks_nonsense_is_ended(tmp_path: Path) -> None:
         guest.hear(b"M", wire.numbers(b"M", 1), descriptor)
     guest.close()
     assert heard == []
+
+
+GROWS = (
+    '(func (export "_start") (loop $l'
+    " (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) {end})"
+)
+
+
+@pytest.mark.parametrize("end", ["", "unreachable"])
+async def test_memory_that_is_refused_is_told(tmp_path: Path, end: str) -> None:
+    async with workers(tmp_path) as there:
+        limits = GuestLimits(memory=4 << 20)
+        ended = await there.run(GROWS.format(end=end), limits=limits)
+        assert (ended.code, ended.trap) == (None if end else 0, end)
+        assert ended.used.met == {"memory"}
+        assert 3 << 20 <= ended.used.memory <= 4 << 20
+        ended = await there.run('(func (export "_start"))', limits=limits)
+        assert ended.used.met == frozenset()
+        large = '(module (memory (export "memory") 100) (func (export "_start")))'
+        assert (await there.run(large, limits=limits)).limit == "memory"

@@ -23,12 +23,13 @@ class GuestLimits:
 
 @frozen(kw_only=True)
 class Used:
-    """What a guest has used."""
+    """What a guest has used. met: limits that it met and lived on, as far as a host learns."""
 
     wall: float
     cpu: float
     memory: int
     fuel: int | None
+    met: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True)

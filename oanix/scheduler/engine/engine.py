@@ -86,6 +86,8 @@ class Engine:
     def __init__(self, *, fuel: bool = False, memories: "SharedMemories | None" = None) -> None:
         self.fuel = fuel
         self._memories = memories
+        self.shares = memories is not None
+        """Whether memories are made, and bounded, elsewhere."""
         self.inner = self.like()
         self.current: Guest | None = None
         """The guest that runs now: whose functions are called."""

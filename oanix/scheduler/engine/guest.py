@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
+WHOLE = 1 << 32
+"""What a memory may have at most, with addresses of 32 bits."""
+
+
 class _Limit(Exception):
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -44,13 +48,13 @@ class Guest:
         """Called with the address of its memory, as soon as that is known."""
         self._linker = linker
         self._engine = linker.engine
-        self._limits = limits
+        self.limits = limits
         self._module = module
         self._instance = linker.instance_of(module)
         self._store = wasmtime.Store(self._engine.inner)
         self._store.set_limits(
-            memory_size=limits.memory, table_elements=limits.table, instances=1, tables=16,
-            memories=1,
+            memory_size=WHOLE if self._engine.shares else limits.memory,
+            table_elements=limits.table, instances=1, tables=16, memories=1,
         )  # fmt: skip
         if self._engine.fuel:
             self._store.set_fuel(limits.fuel if limits.fuel is not None else (1 << 64) - 1)
@@ -92,7 +96,7 @@ class Guest:
         code: int | None = None
         trap = limit = backtrace = ""
         try:
-            with trio.move_on_after(self._limits.wall) as scope, self._engine.ticking():
+            with trio.move_on_after(self.limits.wall) as scope, self._engine.ticking():
                 await self._instantiate()
                 if callable(entry):
                     code = await entry(self)
@@ -116,8 +120,8 @@ class Guest:
         """What it has used so far."""
         began = self._began if self._began is not None else trio.current_time()
         fuel = None
-        if self._context and self._engine.fuel and self._limits.fuel is not None:
-            fuel = self._limits.fuel - self._store.get_fuel()
+        if self._context and self._engine.fuel and self.limits.fuel is not None:
+            fuel = self.limits.fuel - self._store.get_fuel()
         return Used(
             wall=trio.current_time() - began,
             cpu=self._cpu_ns / 1e9,
@@ -181,7 +185,7 @@ class Guest:
         return bindings.value_of(answer, results) if results else 0
 
     async def _drive(self, future: int, trap: c_void_p, error: c_void_p) -> None:
-        engine, most = self._engine, self._limits.cpu * 1e9
+        engine, most = self._engine, self.limits.cpu * 1e9
         try:
             while True:
                 while self._paused:
@@ -214,7 +218,7 @@ class Guest:
 
     def _spend(self, ns: int) -> None:
         self._cpu_ns += ns
-        if self._cpu_ns > self._limits.cpu * 1e9:
+        if self._cpu_ns > self.limits.cpu * 1e9:
             raise _Limit("cpu")
 
     # Memory --------------------------------------------------------------------------------------

@@ -42,12 +42,19 @@ def _map(
 
 
 class SharedMemory:
-    """One linear memory: its address space is reserved at once, and filled as it grows."""
+    """One linear memory: its address space is reserved at once, and filled as it grows.
 
-    def __init__(self, size: int, reserved: int, guard: int) -> None:
-        """Make it. Raises OSError ENOMEM."""
+    refused: whether it was to become larger than it may.
+    """
+
+    def __init__(self, size: int, reserved: int, guard: int, most: int) -> None:
+        """Make it. Raises OSError ENOMEM, MemoryError for more than it may have."""
+        if size > most:
+            raise MemoryError(f"memory minimum size of {size} bytes is over {most}")
         self.size = 0
+        self.refused = False
         self.capacity = max(reserved, size)
+        self._most = min(most, self.capacity)
         self.descriptor = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._span = self.capacity + guard
         try:
@@ -63,9 +70,10 @@ class SharedMemory:
             raise
 
     def grow(self, size: int) -> None:
-        """Make it larger. Raises OSError ENOMEM."""
-        if size > self.capacity:
-            raise MemoryError(f"at most {self.capacity} bytes")
+        """Make it larger. Raises OSError ENOMEM, MemoryError."""
+        if size > self._most:
+            self.refused = True
+            raise MemoryError(f"at most {self._most} bytes")
         if size > self.size:
             os.ftruncate(self.descriptor, size)
             _map(
@@ -81,10 +89,14 @@ class SharedMemory:
 
 
 class SharedMemories:
-    """The memories of the guests of one engine. made: called with each when it is there."""
+    """The memories of the guests of one engine.
 
-    def __init__(self, made: Callable[[SharedMemory], None]) -> None:
+    made: called with each when it is there; most: gives how large the next may become.
+    """
+
+    def __init__(self, made: Callable[[SharedMemory], None], most: Callable[[], int]) -> None:
         self._made = made
+        self._most = most
         self._living: dict[int, tuple[Any, ...]] = {}
         self._new = bindings.NEW_MEMORY(self._create)
         self._creator = bindings.MemoryCreator()
@@ -105,7 +117,7 @@ class SharedMemories:
         place: Any,
     ) -> int:  # fmt: skip
         try:
-            memory = SharedMemory(minimum, reserved, guard)
+            memory = SharedMemory(minimum, reserved, guard, self._most())
             self._describe(memory, place.contents)
             self._made(memory)
         except BaseException as error:

@@ -86,7 +86,7 @@ class Worker:
         self._stored, self._compiled, self._given = modules, compiled, given
         self._wire = end
         self._imports = imports
-        self._memories = SharedMemories(self._made)
+        self._memories = SharedMemories(self._made, lambda: self._running().limits.memory)
         self._engines: dict[bool, tuple[Linker, Loaded]] = {}
         self._seats: dict[int, _Seat] = {}
         self._taken = Bell()
@@ -217,11 +217,14 @@ class Worker:
         answer, seat.answer = seat.answer, None
         return answer
 
-    def _made(self, memory: SharedMemory) -> None:
-        # It is made while its guest runs; no other guest does.
+    def _running(self) -> Guest:
+        """Give the guest that runs; a memory is made while its own does."""
         running = [loaded.engine.current for _, loaded in self._engines.values()]
         (guest,) = (guest for guest in running if guest is not None)
-        guest.state.memories.append(memory)
+        return guest
+
+    def _made(self, memory: SharedMemory) -> None:
+        self._running().state.memories.append(memory)
 
     def _share(self, seat: _Seat, address: int) -> None:
         (memory,) = (memory for memory in seat.memories if memory.base == address)
@@ -236,15 +239,16 @@ class Worker:
             # This also says that the worker lives.
             for seat in list(self._seats.values()):
                 used = self._used(seat)
-                words = used["cpu_ns"], used["fuel"] or 0
+                words = used["cpu_ns"], used["fuel"] or 0, int(used["met"])
                 self._wire.put(wire.numbers(b"U", seat.number, *words))
             await trio.sleep(TELL_S)
 
     def _used(self, seat: _Seat) -> dict[str, Any]:
         guest = seat.guest
         if guest is None:
-            return {"cpu_ns": 0, "fuel": None}
-        return {"cpu_ns": guest.cpu_ns, "fuel": guest.used.fuel}
+            return {"cpu_ns": 0, "fuel": None, "met": False}
+        met = any(memory.refused for memory in seat.memories)
+        return {"cpu_ns": guest.cpu_ns, "fuel": guest.used.fuel, "met": met}
 
 
 def _told(ended: Ended) -> dict[str, Any]:

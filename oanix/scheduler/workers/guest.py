@@ -60,6 +60,7 @@ class WorkerGuest:
         self._told: dict[str, Any] | None = None
         self._died = False
         self._began: float | None = None
+        self._met: frozenset[str] = frozenset()
         self._cpu_ns = self._served_ns = self._fuel = self._peak = 0
 
     # Running -------------------------------------------------------------------------------------
@@ -171,13 +172,16 @@ class WorkerGuest:
         elif letter == b"V":
             self._values[:] = wire.words_of(data)
         elif letter == b"U":
-            self._cpu_ns, self._fuel = wire.words_of(data)
+            self._cpu_ns, self._fuel, met = wire.words_of(data)
+            self._met = frozenset({"memory"}) if met else frozenset()
         elif letter == b"L":
             self._began = trio.current_time()
         elif letter == b"E":
             self._told = wire.saying(data)
             self._cpu_ns = int(self._told.get("cpu_ns", self._cpu_ns))
             self._fuel = int(self._told.get("fuel") or 0)
+            if self._told.get("met"):
+                self._met = frozenset({"memory"})
             self._interrupt()
         else:
             raise ValueError(f"there is no message {letter!r}")
@@ -204,10 +208,12 @@ class WorkerGuest:
 
     def _called(self, function: Function, arguments: Sequence[int]) -> None:
         began = time.thread_time_ns()
+        answer: int | Awaitable[int] = 0
         try:
             answer = function.call(self, *arguments)
             self._spend(time.thread_time_ns() - began)
         except BaseException as error:
+            close_unawaited(answer)
             self._fail(error)
             return
         if isinstance(answer, int):
@@ -245,7 +251,7 @@ class WorkerGuest:
         return Used(
             wall=trio.current_time() - began, cpu=self.cpu_ns / 1e9,
             memory=self.memory.size or self._peak,
-            fuel=self._fuel if self._limits.fuel is not None else None,
+            fuel=self._fuel if self._limits.fuel is not None else None, met=self._met,
         )  # fmt: skip
 
     # Memory --------------------------------------------------------------------------------------
