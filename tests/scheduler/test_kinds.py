@@ -243,12 +243,13 @@ async def test_what_is_hidden_is_no_source_of_a_bind(here: Jobs, tmp_path: Path)
     spec = json.loads(await here.text(number, "spec"))
     with refused(errno.ENOENT):
         parent_of(parse_spec(json.dumps(spec)), here.namespace).resolve(ROOT, "/workspace/later")
-    for one in await _running(here):
+    # The later one first: it ends by itself once the earlier one has.
+    for one in reversed(await _running(here)):
         await here.tell(one, "kill")
 
 
 async def _running(here: Jobs) -> list[int]:
-    return [n for n in map(int, filter(str.isdigit, here.client.listdir("/jobs")))
+    return [n for n in sorted(map(int, filter(str.isdigit, here.client.listdir("/jobs"))))
             if await here.fact(n, "state") in ("pending", "running")]  # fmt: skip
 
 

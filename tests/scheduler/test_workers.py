@@ -299,7 +299,8 @@ async def test_workers_leave_nothing_behind(tmp_path: Path) -> None:
     assert pids
     living = set(map(int, filter(str.isdigit, os.listdir("/proc"))))
     assert not living & set(pids)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    # Fewer where garbage of earlier tests was collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 CONFINED = """
