@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,7 @@ class Modules:
         """Make it; the folder is made when something is kept."""
         self.stored = folder / "modules"
         self._compiled = folder / "compiled"
+        self._keeping = trio.CapacityLimiter(1)
         self.compiled_by_workers = folder / "compiled-by-workers"
         """Theirs alone: what lies there is run as it is, and the server does not run it."""
 
@@ -60,7 +62,7 @@ class Modules:
 
     async def keep(self, data: bytes) -> Stored:
         """Keep a module. Raises OSError as the disk does."""
-        return await trio.to_thread.run_sync(self._store, data)
+        return await trio.to_thread.run_sync(self._store, data, limiter=self._keeping)
 
     def _known(self, digest: str) -> Stored:
         path = self.stored / digest
@@ -84,12 +86,15 @@ class Modules:
         return evolve(self._known(digest), fresh=fresh)
 
     def _trim(self) -> None:
-        found = sorted(
-            ((entry.stat().st_mtime, entry.stat().st_size, entry.path)
-             for entry in os.scandir(self.stored)), reverse=True,
-        )  # fmt: skip
+        found = []
+        with os.scandir(self.stored) as entries:
+            for entry in entries:
+                # Other processes keep modules here, too: what was there may have another name now.
+                with suppress(FileNotFoundError):
+                    seen = entry.stat()
+                    found.append((seen.st_mtime, seen.st_size, entry.path))
         total = 0
-        for _, size, path in found:
+        for _, size, path in sorted(found, reverse=True):
             total += size
             if total > STORED_BYTES:
-                os.unlink(path)
+                Path(path).unlink(missing_ok=True)

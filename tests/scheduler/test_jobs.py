@@ -16,6 +16,7 @@ import trio.testing
 
 from oanix.caller import Caller
 from oanix.client import Client
+from oanix.scheduler.modules import Modules
 from oanix.scheduler.turns import Room
 from tests.scheduler.jobs_help import Jobs, jobs
 from tests.scheduler.modules import wasm
@@ -369,6 +370,7 @@ async def test_what_waited_is_run_by_the_next_server(tmp_path: Path) -> None:
 SERVER = """
 import sys, trio
 from pathlib import Path
+from oanix.scheduler.modules import Modules
 from tests.scheduler.jobs_help import jobs
 
 async def main():
@@ -454,6 +456,7 @@ from wasmtime import _bindings
 
 del _bindings._wasmtime_call_future_poll
 from oanix.scheduler import engine
+from oanix.scheduler.modules import Modules
 from tests.scheduler.jobs_help import jobs
 
 async def main():
@@ -535,3 +538,17 @@ async def test_a_job_that_was_refused_memory_says_so(here: Jobs) -> None:
     number = await here.start("grows", limits={"memory": "4M"})
     assert await here.wait(number) == "failed trap unreachable"
     assert await here.fact(number, "met") == "memory"
+
+
+async def test_many_modules_are_kept_at_a_time_by_several_servers(tmp_path: Path) -> None:
+    stores = [Modules(tmp_path), Modules(tmp_path)]
+
+    async def keep(number: int) -> None:
+        for store in stores:
+            kept = await store.keep(b"module %d" % (number % 40))
+            assert await trio.Path(kept.path).read_bytes() == b"module %d" % (number % 40)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(80):
+            nursery.start_soon(keep, number)
+    assert len(list((tmp_path / "modules").iterdir())) == 40

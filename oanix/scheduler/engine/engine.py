@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import math
 import os
 import stat as modes
 import threading
@@ -91,6 +92,8 @@ class Engine:
         self.inner = self.like()
         self.current: Guest | None = None
         """The guest that runs now: whose functions are called."""
+        self.until = math.inf
+        """By when it gives way, a time of `time.perf_counter`."""
         self._shared = memories is not None
         self._compiling = trio.CapacityLimiter(1)
         self._ticker = _Ticker(self.inner)
@@ -114,6 +117,15 @@ class Engine:
             yield
         finally:
             self._ticker.end()
+
+    def interrupt(self) -> None:
+        """Have the guest that runs now give way at its next loop or function.
+
+        A guest in a loop of calls leaves the thread that moves the epoch no turn, as each call
+        takes the interpreter's lock back at once; so its calls see to that themselves.
+        """
+        self.until = math.inf
+        self.inner.increment_epoch()
 
     # Compiling -----------------------------------------------------------------------------------
 

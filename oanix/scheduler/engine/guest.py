@@ -12,7 +12,7 @@ import wasmtime
 from oanix.bell import Bell
 from oanix.scheduler.engine import bindings
 from oanix.scheduler.engine.ending import Ended, GuestLimits, Used, refused_of, told_of
-from oanix.scheduler.engine.engine import Module
+from oanix.scheduler.engine.engine import TICK_S, Module
 from oanix.scheduler.engine.functions import Exit, close_unawaited
 from oanix.scheduler.engine.linking import Linker, put_result
 from oanix.scheduler.engine.memory import Memory
@@ -63,7 +63,7 @@ class Guest:
         self._extern = bindings.Extern()
         self.memory = Memory(self._fresh)
         self._peak = 0
-        self._cpu_ns = 0
+        self._cpu_ns = self._waited_ns = 0
         self._began: float | None = None
         self._paused = False
         self._bell = Bell()
@@ -190,10 +190,11 @@ class Guest:
             while True:
                 while self._paused:
                     await self._bell.wait()
-                engine.current = self
+                engine.current, engine.until = self, time.perf_counter() + TICK_S
                 began = time.thread_time_ns()
                 done = bindings.future_poll(future)
-                self._cpu_ns += time.thread_time_ns() - began
+                self._cpu_ns += time.thread_time_ns() - began - self._waited_ns
+                self._waited_ns = 0
                 engine.current = None
                 if done:
                     break
@@ -215,6 +216,10 @@ class Guest:
             raise failure
         if problem is not None:
             raise problem
+
+    def waited(self, ns: int) -> None:
+        """Do not count what its host spent on waiting for an answer, within a call."""
+        self._waited_ns += ns
 
     def _spend(self, ns: int) -> None:
         self._cpu_ns += ns

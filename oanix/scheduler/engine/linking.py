@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from struct import Struct
+from time import perf_counter
 from typing import Any, Final
 
 import wasmtime
@@ -75,6 +76,8 @@ class Linker:
                     guest.attach(caller)
                 room = array.from_address(values)
                 answer = call(guest, *unpack(room))
+                if perf_counter() > engine.until:
+                    engine.interrupt()
                 if answers:
                     _ANSWER.pack_into(room, 0, answer)
             except BaseException as error:
@@ -102,6 +105,8 @@ class Linker:
                     guest.attach(caller)
                 room = array.from_address(values) if values else b"\0" * 32
                 answer = call(guest, *unpack(room))
+                if perf_counter() > engine.until:
+                    engine.interrupt()
                 if answer.__class__ is int or isinstance(answer, int):
                     put_result(results, answer)
                 else:

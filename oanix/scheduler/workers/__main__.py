@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Awaitable
 from functools import partial
@@ -38,8 +39,9 @@ from oanix.scheduler.workers.confine import confine
 LOADED: Final = 32
 """Modules that stay in memory."""
 
-SOON_S: Final = 0.0002
-"""How long the only guest of a worker waits for an answer without giving way."""
+SOON_S: Final = 0.0001 if len(os.sched_getaffinity(0)) > 1 else 0.0
+"""How long the only guest of a worker waits for an answer without giving way; with one processor
+that would keep the server from giving it."""
 
 TELL_S: Final = 0.25
 """How often it says what its guests have used."""
@@ -210,7 +212,10 @@ class Worker:
 
     def _soon(self, seat: _Seat) -> int | None:
         """Wait a moment for an answer: to give way costs as much, and nobody would have it."""
+        assert seat.guest is not None
+        began = time.thread_time_ns()
         data = self._wire.soon(SOON_S)
+        seat.guest.waited(time.thread_time_ns() - began)
         if data is None:
             return None
         self._take(data)

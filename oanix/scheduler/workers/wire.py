@@ -15,10 +15,10 @@ import array
 import errno
 import json
 import os
-import select
 import socket
 from collections import deque
 from struct import Struct
+from time import perf_counter
 from typing import Any, Final
 
 import trio
@@ -109,13 +109,19 @@ class Wire:
                     os.close(descriptor)
 
     def soon(self, seconds: float) -> bytes | None:
-        """Wait a moment where one stands, and give the next message; None when none came."""
-        if not select.select([self._end], [], [], seconds)[0]:
-            return None
-        try:
-            return self._end.recv(PACKET_MAX)
-        except ConnectionResetError:
-            return b""
+        """Look for the next message again and again for a moment; None when none came.
+
+        Who sleeps is woken late: an idle core takes longer to wake than the peer to answer.
+        """
+        end = perf_counter() + seconds
+        while perf_counter() < end:
+            try:
+                return self._end.recv(PACKET_MAX)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                return b""
+        return None
 
     async def get(self) -> tuple[bytes, int | None]:
         """Give the next message, and the descriptor that came with it; b"" at the end."""
