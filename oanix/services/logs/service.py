@@ -130,10 +130,10 @@ class LogsFs(Service):
     async def _remove(self, folders: Sequence[Path]) -> None:
         def remove() -> None:
             for folder in folders:
-                shutil.rmtree(folder, onerror=told)
-
-        def told(call: object, path: str, error: tuple[object, BaseException, object]) -> None:
-            logger.warning("%s cannot be removed: %s", path, error[1])
+                try:
+                    shutil.rmtree(folder)
+                except OSError as error:
+                    logger.warning("%s cannot be removed: %s", folder, error.strerror)
 
         if folders:
             await trio.to_thread.run_sync(remove, limiter=self._removing)
