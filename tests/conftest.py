@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,6 +52,17 @@ def pytest_sessionstart() -> None:
     """Become the parent of orphans, so that a daemon that a test leaves behind is seen too."""
     pr_set_child_subreaper = 36
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def pytest_configure() -> None:
+    """Have commands heed signals also where the tests run in the background or under nohup(1)."""
+
+    def nothing(number: int, frame: FrameType | None) -> None:
+        """Take the place of being ignored, which processes inherit as that, but this as heeded."""
+
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, nothing)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -29,6 +29,7 @@ from oanix.cli.agent_watch import lines_of, ps, takes_at, takes_directory, top
 from oanix.cli.complete import run_numbers
 from oanix.cli.failures import Failed, Failure, sentence, single
 from oanix.cli.output import Out, complain
+from oanix.cli.running import run_work
 from oanix.env import cache_folder
 from oanix.lib.agents import Installed
 from oanix.recipe import RecipeError
@@ -116,7 +117,7 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
         if not asks_for_help(module, args):
             spec = order_of(module, args, given)
             with _told():
-                trio.run(_ordered, None, {**spec, "env": env, "limits": limits}, given)
+                run_work(_ordered, None, {**spec, "env": env, "limits": limits}, given)
         return
     data, file = Path(module).read_bytes(), os.path.basename(module)
     name, said = given["name"] or file, given["interpreter"]
@@ -135,7 +136,7 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
         found = chosen(data, file, said)
         if found is not None:
             spec["interpreter"] = found.name
-        trio.run(_ordered, data, spec, given)
+        run_work(_ordered, data, spec, given)
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def _bare(
         if not os.path.isdir(host):
             raise Failure(f"{host} is no directory", "write --dir HOST::GUEST", os.EX_NOINPUT)
         given.append(Folder(os.path.abspath(host), guest if colons else host))
-    ended = trio.run(run_bare, ordered, given, Limits.parse(limits), Path(cache_folder()))
+    ended = run_work(run_bare, ordered, given, Limits.parse(limits), Path(cache_folder()))
     reason = ended.limit or (f"trap {ended.trap}" if ended.trap else "")
     if as_json:
         print_json({"exit": ended.code, "reason": reason, "cpu": ended.used.cpu,
@@ -309,7 +310,7 @@ def logs(number: int, at: str | None, directory: str | None, follow: bool, error
     """Show what a job has written to its standard output."""
     name = "stderr" if errors else "stdout"
     path = f"/jobs/{number}/{name}" if follow else f"/logs/runs/{number}/{name}"
-    trio.run(_logs, at, directory, number, path)
+    run_work(_logs, at, directory, number, path)
 
 
 async def _logs(at: str | None, directory: str | None, number: int, path: str) -> None:
@@ -330,7 +331,7 @@ Examples:
 @click.argument("signal", required=False, default="KILL")
 def kill(number: int, signal: str, at: str | None, directory: str | None) -> None:
     """End a job, whatever it does; SIGNAL is only told."""
-    trio.run(_kill, at, directory, number, signal)
+    run_work(_kill, at, directory, number, signal)
 
 
 async def _kill(at: str | None, directory: str | None, number: int, signal: str) -> None:

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from oanix.cli.agent_tree import Tree, is_gone, place
 from oanix.cli.output import Out, escape
+from oanix.cli.running import run_work
 
 takes_at = click.option("--at", metavar="MOUNT", help="Use the jobs of this mount.")
 takes_directory = click.option(
@@ -79,7 +80,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
 def ps(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
     """List the jobs that wait or run."""
-    trio.run(_ps, at, directory, everything, as_json)
+    run_work(_ps, at, directory, everything, as_json)
 
 
 async def _ps(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
@@ -116,7 +117,7 @@ Press Ctrl-C to leave. PROCESS is the worker that a job runs in.""")  # fmt: ski
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array a look, on a line.")
 def top(at: str | None, directory: str | None, **given: Any) -> None:
     """Show what the jobs use, while they do; in a pipe, one table after the other."""
-    trio.run(_top, at, directory, given)
+    run_work(_top, at, directory, given)
 
 
 @frozen

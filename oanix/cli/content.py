@@ -9,6 +9,7 @@ import trio
 
 from oanix.cli.failures import Failed, Failure, sentence, single, tell
 from oanix.cli.output import Out, complain
+from oanix.cli.running import run_work
 from oanix.cli.source import opened, takes_source
 from oanix.client import CHUNK, Client
 
@@ -32,7 +33,7 @@ def cat(recipe: str | None, directory: str | None, paths: tuple[str, ...]) -> No
 
     A file without an end is printed as it comes, until Ctrl-C.
     """
-    trio.run(_cat, recipe, directory, paths)
+    run_work(_cat, recipe, directory, paths)
 
 
 async def _cat(recipe: str | None, directory: str | None, paths: tuple[str, ...]) -> None:
@@ -73,7 +74,7 @@ def write(recipe: str | None, directory: str | None, append: bool, path: str) ->
 
     An append-only file, such as a log, takes --append alone.
     """
-    trio.run(_write, recipe, directory, path, append)
+    run_work(_write, recipe, directory, path, append)
 
 
 async def _write(recipe: str | None, directory: str | None, path: str, append: bool) -> None:

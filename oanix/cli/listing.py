@@ -13,6 +13,7 @@ import trio
 
 from oanix.cli.failures import Failed, tell
 from oanix.cli.output import Out, complain, json_name
+from oanix.cli.running import run_work
 from oanix.cli.source import opened, takes_source
 from oanix.client import Client
 from oanix.stat import StatLike
@@ -88,7 +89,7 @@ def ls(
                 _print(out, client, listings, long)
         errors.end()
 
-    trio.run(run)
+    run_work(run)
 
 
 Listing = tuple[str | None, list[str]]
@@ -232,7 +233,7 @@ def stat(recipe: str | None, directory: str | None, as_json: bool, paths: tuple[
             _print_stats(out, found)
         errors.end()
 
-    trio.run(run)
+    run_work(run)
 
 
 def _print_stats(out: Out, found: list[tuple[str, dict[str, object]]]) -> None:
@@ -263,12 +264,15 @@ def tree(recipe: str | None, directory: str | None, levels: int | None, path: st
             for lead, name, is_directory in _walk(client, path, levels, errors):
                 out.line(lead.encode() + out.name(name))
                 counts[is_directory] += 1
+                if is_directory:
+                    # Nothing in a tree waits; Ctrl-C ends a large one nevertheless.
+                    await trio.lowlevel.checkpoint()
             out.line()
             out.line(f"{_count(counts[1], 'directory', 'directories')}, "
                      f"{_count(counts[0], 'file', 'files')}")  # fmt: skip
         errors.end()
 
-    trio.run(run)
+    run_work(run)
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import click
-import trio
 
 from oanix.cli.agent import print_json
 from oanix.cli.agent_tree import Tree, place
@@ -17,6 +16,7 @@ from oanix.cli.agent_watch import takes_at, takes_directory
 from oanix.cli.complete import run_numbers
 from oanix.cli.failures import Failure
 from oanix.cli.output import Out
+from oanix.cli.running import run_work
 from oanix.cli.trajectory_text import Paper, between, duration, ending, local, one_step, whole
 from oanix.lib.atif import Trajectory
 from oanix.lib.atif.model import step_of
@@ -58,7 +58,7 @@ def show(
     """Show what the job RUN did (default: the last one), while it runs or after."""
     if follow + as_json + (file is not None) > 1:
         raise click.UsageError("give one of --follow, --json and --html")
-    trio.run(_show, run, at, directory, follow, as_json, file)
+    run_work(_show, run, at, directory, follow, as_json, file)
 
 
 async def _show(
@@ -144,7 +144,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
 def runs(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:
     """List the runs of jobs, newest last."""
-    trio.run(_runs, at, directory, everything, as_json)
+    run_work(_runs, at, directory, everything, as_json)
 
 
 async def _runs(at: str | None, directory: str | None, everything: bool, as_json: bool) -> None:

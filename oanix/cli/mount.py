@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import signal
 import stat
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -18,6 +17,7 @@ from oanix.cli.daemon import in_background, log_file
 from oanix.cli.failures import FAILED, Failure, sentence
 from oanix.cli.live import followed
 from oanix.cli.output import complain, escape
+from oanix.cli.running import awaiting_signal
 from oanix.cli.source import Source, key_of, source_of
 from oanix.cli.web_port import PortPlan, port_plan, takes_tls, web_port
 from oanix.env import OanixEnv
@@ -39,8 +39,6 @@ Examples:
   oanix mount -o exclusive . ~/mnt   faster writes, when nobody else changes the directory
 
 Options for -o: ro, allow-other, exclusive, list-all, nonempty, linger-us=N."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @frozen
@@ -141,7 +139,7 @@ def _serve(plan: Plan, ready: Callable[[], None]) -> None:
 
 async def _run(plan: Plan, ready: Callable[[], None]) -> None:
     serving = Serving(mountpoint=plan.mountpoint, serves=plan.source.called, log=plan.log)
-    with trio.open_signal_receiver(*SIGNALS) as signals:
+    with awaiting_signal() as signal_to_end:
         async with (
             OanixEnv.open(
                 plan.source.lines,
@@ -155,8 +153,8 @@ async def _run(plan: Plan, ready: Callable[[], None]) -> None:
         ):
 
             async def end_by_signal() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
+                await signal_to_end()
+                nursery.cancel_scope.cancel()
 
             def started(door: "Door") -> None:
                 env.operations = lambda: door.operations

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import trio
 
 from oanix.cli.nostr_tree import Tree, takes_at
 from oanix.cli.output import Out, complain
+from oanix.cli.running import awaiting_signal
 from oanix.env import state_folder
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ Examples:
   oanix nostr worker --kind 5050 -- ./answer.py
   oanix nostr worker --kind 5001 --kind 5050 --at-once 4 --time-limit 120 -- 'wc -w'
   oanix nostr worker --kind 5050 --price 21000 --json -- ./answer.py"""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 HIDDEN = ("OANIX_PASSPHRASE_FILE",)
 """What a program that works for strangers need not know."""
@@ -113,14 +111,13 @@ def _serve(tree: Tree, where: Path, command: "Command", offer: "Offer", as_json:
 async def _run(made: "Worker", jobs: "Jobs", offer: "Offer") -> None:
     from oanix.lib.nostr.nip19 import encode
 
-    with trio.open_signal_receiver(*SIGNALS) as signals:
+    with awaiting_signal() as signal_to_end:
         async with trio.open_nursery() as nursery:
             pubkey = await nursery.start(made.run)
             kinds = ", ".join(map(str, sorted(offer.kinds)))
             begun = sum(1 for _ in jobs.open_ones())
             more = f", {begun} of them begun before" if begun else ""
             complain(f"oanix: does jobs of kind {kinds}{more} as {encode('npub', pubkey)}")
-            async for _ in signals:
-                break
+            await signal_to_end()
             nursery.cancel_scope.cancel()
     complain("oanix: the worker has ended; what it was doing is begun again next time")

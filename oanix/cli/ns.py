@@ -4,7 +4,6 @@ import difflib
 import os
 
 import click
-import trio
 
 from oanix.assembly import Context
 from oanix.assembly import check as check_mounts
@@ -12,6 +11,7 @@ from oanix.cli.complete import mountpoints
 from oanix.cli.failures import Failed, single
 from oanix.cli.live import find_mount, read_recipe
 from oanix.cli.output import Out, complain, escape
+from oanix.cli.running import run_work
 from oanix.cli.source import read, source_of, takes_source
 from oanix.env import Busy, OanixEnv
 from oanix.recipe import (
@@ -98,7 +98,7 @@ def check(as_json: bool, recipe: str) -> None:
     out = Out()
     try:
         lines, context = read(recipe)
-        trio.run(_try, lines, context)
+        run_work(_try, lines, context)
     except (RecipeError, ExceptionGroup) as failed:
         error = single(failed)
         if not as_json or not isinstance(error, RecipeError):

@@ -4,7 +4,6 @@ import gc
 import json
 import logging
 import os
-import signal
 from typing import TextIO
 
 import click
@@ -13,6 +12,7 @@ import trio
 from oanix.assembly import Context, place
 from oanix.cli.failures import Failure, sentence
 from oanix.cli.output import Out, complain
+from oanix.cli.running import awaiting_signal
 from oanix.cli.web_port import PortPlan, port_plan, takes_tls, web_port
 from oanix.env import OanixEnv, state_folder
 from oanix.recipe import Mount
@@ -42,8 +42,6 @@ Rules are lines such as these (docs/man/relay.md):
 LISTEN = "127.0.0.1:7777"
 GARBAGE = 10_000
 """Objects that are made before it is looked for garbage."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.group(short_help="Serve a Nostr relay.", epilog=EPILOG)
@@ -83,7 +81,7 @@ async def _run(
     where: str, plan: PortPlan, commands: list[str], rules: str | None, as_json: bool
 ) -> None:
     lines = place([Mount(f"relay:{where}", "/relay")])
-    with trio.open_signal_receiver(*SIGNALS) as signals:
+    with awaiting_signal() as signal_to_end:
         async with OanixEnv.open(lines, Context(where)) as env:
             await _set(env, commands, rules)
             async with web_port(env.namespace, plan) as urls:
@@ -92,8 +90,7 @@ async def _run(
                 gc.freeze()
                 gc.set_threshold(GARBAGE)
                 _announce(plan, urls, as_json)
-                async for _ in signals:
-                    break
+                await signal_to_end()
     complain("oanix: the relay has closed")
 
 

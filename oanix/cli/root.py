@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from oanix.cli.failures import BROKEN_PIPE, Failed, single, tell
+from oanix.cli.failures import BROKEN_PIPE, INTERRUPTED, Failed, single, tell
 from oanix.cli.output import complain, silence
 
 COMMANDS: Mapping[str, str] = {
@@ -61,9 +61,12 @@ class Oanix(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader of its output that has gone away ends it quietly."""
+        """Run the command; Ctrl-C or a reader of its output that went away ends it quietly."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            # As itself, click would print an empty line.
+            raise Failed(INTERRUPTED) from error
         except (BrokenPipeError, BaseExceptionGroup) as error:
             if not isinstance(single(error), BrokenPipeError):
                 raise

@@ -81,6 +81,22 @@ def test_a_mount_in_the_foreground_ends_by_a_signal(oanix: Oanix, mnt: Path, num
     assert oanix("ps").stdout == b""
 
 
+def test_a_mount_leaves_a_signal_ignored_that_was_ignored(oanix: Oanix, mnt: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = _foreground(oanix, mnt)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert ignored >> (signal.SIGHUP - 1) & 1
+    assert (mnt / "workspace" / "hello.txt").read_text() == "hello\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=TIME_OUT_S)
+    assert process.returncode == 0
+
+
 def test_a_mount_in_the_foreground_ends_by_unmount(oanix: Oanix, mnt: Path) -> None:
     process = _foreground(oanix, oanix.here, mnt)
     # Many requests at once, so that the server has many workers.

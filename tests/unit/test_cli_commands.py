@@ -176,7 +176,8 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(oanix: Oanix) -> None:
         process.stderr.close()
 
 
-def test_ctrl_c_ends_a_reader_of_an_endless_file_quietly(oanix: Oanix) -> None:
+@pytest.mark.parametrize("_again", range(8))
+def test_ctrl_c_ends_a_reader_of_an_endless_file_quietly(oanix: Oanix, _again: int) -> None:
     process = oanix.start("cat", "/logs/README", "/logs/follow")
     assert process.stdout is not None
     assert process.stdout.readline()

@@ -1,0 +1,70 @@
+"""Running: how a command runs in trio, and how signals end it."""
+
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a server to end."""
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+def run_work(work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+    """Run a command's work. Raises KeyboardInterrupt when Ctrl-C has ended it.
+
+    Ctrl-C cancels the work, so that it closes what it has open and undoes what it has half done:
+    Python's own way, an exception between any two instructions, would be raised in the midst of
+    that, too. The second Ctrl-C is Python's own, for work that does not give way.
+    """
+    return trio.run(_interruptible, work, args)
+
+
+async def _interruptible(work: Callable[[*Args], Awaitable[T]], args: tuple[*Args]) -> T:
+    with trio.CancelScope() as scope, _interrupted(scope):
+        return await work(*args)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupted(scope: trio.CancelScope) -> Iterator[None]:
+    """Have the first SIGINT cancel a scope; where it is ignored, it stays so."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):
+        yield
+        return
+    token = trio.lowlevel.current_trio_token()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        token.run_sync_soon(scope.cancel)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def awaiting_signal() -> Iterator[Callable[[], Awaitable[None]]]:
+    """Give a function that waits for what asks a server to end, from the start of the block on.
+
+    A signal that was ignored when the command began, as by nohup(1) or by a shell for what it runs
+    in the background, ends nothing (as in libfuse's fuse_set_signal_handlers).
+    """
+    heeded = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    if not heeded:
+        yield trio.sleep_forever
+        return
+    with trio.open_signal_receiver(*heeded) as received:
+
+        async def arrival() -> None:
+            await anext(received)
+
+        yield arrival
