@@ -306,3 +306,32 @@ def test_a_kill_while_a_kind_is_replaced_leaves_one_that_is_whole(
         assert store.get("tool").read("main.js") == b"1"
     install(store, source, replace=True)
     assert len(os.listdir(tmp_path / "agents")) == 2
+
+
+@pytest.mark.slow
+def test_two_that_replace_a_kind_leave_one(store: KindStore, tmp_path: Path) -> None:
+    source = folder(tmp_path / "source")
+    install(store, source)
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, tmp_path / "agents", source], stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout
+        server.stdout.readline()
+        for _ in range(30):
+            install(store, source, replace=True)
+        assert server.poll() is None
+        server.kill()
+    install(store, source, replace=True)
+    assert len(os.listdir(tmp_path / "agents")) == 2
+
+
+def test_what_a_kill_left_of_a_replacement_is_swept_away(store: KindStore, tmp_path: Path) -> None:
+    source = folder(tmp_path / "source")
+    install(store, source)
+    kinds = tmp_path / "agents"
+    (kinds / ".tool@1").mkdir()
+    (kinds / ".tool@1-link").symlink_to(".tool@1")
+    (kinds / ".tool@2-link").symlink_to("gone")
+    install(store, source, replace=True)
+    assert len(os.listdir(kinds)) == 2
+    assert store.get("tool").read("main.js") == b"1"

@@ -8,13 +8,15 @@ An installed one is a link to a folder beside it, so that it is replaced in one 
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
 import stat as modes
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,13 +146,14 @@ class KindStore:
             raise fault(errno.EEXIST, f"the kind {manifest.name} is installed already")
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self.folder / f".{manifest.name}@{secrets.token_hex(8)}"
-        try:
-            _write(new, {**files, MANIFEST: manifest.show().encode(),
-                         RECORD: json.dumps(record, indent=2).encode() + b"\n"})  # fmt: skip
-            _put_in_place(new, target)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+        with _alone(self.folder):
+            try:
+                _write(new, {**files, MANIFEST: manifest.show().encode(),
+                             RECORD: json.dumps(record, indent=2).encode() + b"\n"})  # fmt: skip
+                _put_in_place(new, target)
+            except BaseException:
+                shutil.rmtree(new, ignore_errors=True)
+                raise
         return self.get(manifest.name)
 
     def remove(self, name: str) -> None:
@@ -158,8 +161,9 @@ class KindStore:
         found = self.get(name)
         if found.shipped:
             raise fault(errno.EPERM, f"the kind {name} ships with OANIX, and stays")
-        found.folder.unlink()
-        _sweep(found.folder)
+        with _alone(found.folder.parent):
+            found.folder.unlink()
+            _sweep(found.folder)
 
 
 def check_files(manifest: Manifest, files: Mapping[str, bytes]) -> None:
@@ -223,8 +227,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _put_in_place(new: Path, target: Path) -> None:
     """Have a name mean a new folder, in one step: a kill leaves the old one or the new one."""
-    link = target.with_name(f".link-{target.name}-{os.getpid()}")
-    link.unlink(missing_ok=True)
+    link = target.with_name(f"{new.name}-link")
     link.symlink_to(new.name)
     os.replace(link, target)
     _sweep(target)
@@ -234,5 +237,18 @@ def _sweep(target: Path) -> None:
     """Remove the folders that a name has meant before, and what a kill has left of others."""
     kept = os.readlink(target) if target.is_symlink() else ""
     for found in target.parent.glob(f".{target.name}@*"):
-        if found.name != kept:
+        if found.is_symlink():
+            found.unlink()
+        elif found.name != kept:
             shutil.rmtree(found, ignore_errors=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have others wait who change the kinds: each sweeps away what it does not know."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
