@@ -18,7 +18,17 @@ from oanix.kit import Folder as Table
 from oanix.kit import Handler, Opening, Rows, TableDirectory, TableService, Text
 from oanix.namespace import Namespace
 from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
-from oanix.scheduler.engine import Ended, Engine, Guest, GuestLimits, Linker, Loaded, Module
+from oanix.scheduler.engine import (
+    Ended,
+    Engine,
+    Guest,
+    GuestLimits,
+    Linker,
+    Loaded,
+    Module,
+    Used,
+    in_time,
+)
 from oanix.scheduler.limits import Limits
 from oanix.scheduler.scripts import Interpreters, Script, imports, make_script
 from oanix.scheduler.wasi import Bounds, OverLimit, Process
@@ -193,18 +203,21 @@ async def _run(
     data: bytes, script: Script | None, process: Process, limits: Limits, cache: Path
 ) -> Ended:
     engine = Engine(fuel=limits.fuel is not None)
-    if script is None:
-        module, start = await engine.compile(data), None
-    else:
-        module, start = await _interpreter(script, engine, cache), script.start
-    bounds = GuestLimits(
+    module: Module | None
+    left = GuestLimits(
         wall=limits.wall, cpu=limits.cpu, fuel=limits.fuel, memory=limits.memory,
         table=limits.table,
     )  # fmt: skip
-    with Guest(Linker(engine, imports()), module, process, bounds) as guest:
+    if script is None:
+        module, left = await in_time(left, engine.compile(data))
+    else:
+        module = await _interpreter(script, engine, cache)
+    if module is None:
+        return Ended(limit="wall", used=Used(wall=limits.wall, cpu=0.0, memory=0, fuel=None))
+    with Guest(Linker(engine, imports()), module, process, left) as guest:
         process.cpu_ns = lambda: guest.cpu_ns
         try:
-            return await guest.run(start or "_start")
+            return await guest.run(script.start if script is not None else "_start")
         except OverLimit as over:
             return Ended(limit=over.limit, used=guest.used)
 

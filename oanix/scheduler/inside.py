@@ -3,7 +3,17 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from oanix.scheduler.engine import Ended, Engine, Function, Guest, GuestLimits, Linker, Loaded
+from oanix.scheduler.engine import (
+    Ended,
+    Engine,
+    Function,
+    Guest,
+    GuestLimits,
+    Linker,
+    Loaded,
+    Used,
+    in_time,
+)
 from oanix.scheduler.modules import Stored
 
 
@@ -24,8 +34,11 @@ class Inside:
         Raises BadModule, OSError, and what a function raises, but for `Exit`.
         """
         linker, loaded = self._tools(limits.fuel is not None)
-        module = await loaded.get(kept.digest, kept.path, kept.compiled)
-        with Guest(linker, module, state, limits) as guest:
+        loading = loaded.get(kept.digest, kept.path, kept.compiled)
+        module, left = await in_time(limits, loading)
+        if module is None:
+            return Ended(limit="wall", used=Used(wall=limits.wall, cpu=0.0, memory=0, fuel=None))
+        with Guest(linker, module, state, left) as guest:
             begun(guest)
             return await guest.run(entry)
 

@@ -36,7 +36,7 @@ from tests.scheduler.hostile import (
     told,
 )
 from tests.scheduler.jobs_help import Jobs, jobs
-from tests.scheduler.modules import wasm
+from tests.scheduler.modules import leb, section, slow_to_compile, wasm
 
 pytestmark = pytest.mark.slow
 
@@ -446,17 +446,6 @@ async def test_the_root_can_be_renumbered_over_and_is_gone_then(here: Arena) -> 
 # Modules -----------------------------------------------------------------------------------------
 
 
-def leb(number: int) -> bytes:
-    out = b""
-    while number > 0x7F:
-        out, number = out + bytes([number & 0x7F | 0x80]), number >> 7
-    return out + bytes([number])
-
-
-def section(number: int, content: bytes) -> bytes:
-    return bytes([number]) + leb(len(content)) + content
-
-
 def functions(count: int) -> bytes:
     """A module of so many empty functions."""
     return (
@@ -542,6 +531,14 @@ async def test_a_module_that_takes_long_to_compile_is_killed_at_once(here: Arena
     await here.here.tell(number, "kill")
     assert await here.here.wait(number) == "cancelled killed KILL"
     assert time.monotonic() - began < STATED_S * PATIENCE
+
+
+async def test_a_module_that_takes_long_to_compile_has_no_more_time_for_that(here: Arena) -> None:
+    began = time.monotonic()
+    line, _ = await here.run(slow_to_compile(), limits={"wall": 0.3})
+    assert line == "failed wall"
+    assert time.monotonic() - began < 0.3 + STATED_S * PATIENCE
+    assert await here.run(Guest().made()) == ("completed 0", [])
 
 
 async def test_a_job_that_has_ended_is_not_killed_again(here: Arena) -> None:

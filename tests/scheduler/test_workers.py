@@ -17,7 +17,7 @@ import trio.testing
 from oanix.scheduler.engine import BadModule, Ended, Exit, Function, GuestLimits
 from oanix.scheduler.modules import Modules
 from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest, wire
-from tests.scheduler.modules import wasm
+from tests.scheduler.modules import slow_to_compile, wasm
 
 pytestmark = pytest.mark.slow
 
@@ -282,6 +282,38 @@ async def test_a_worker_that_stands_still_is_ended_with_its_guest(tmp_path: Path
         assert scope.cancelled_caught
         await until(lambda: worker not in there.pool.processes)
         assert (await there.run('(func (export "_start"))')).code == 0
+
+
+@pytest.mark.parametrize("how", ["limit", "cancelled"])
+async def test_a_worker_that_compiles_for_nobody_ends_after_its_guests(
+    tmp_path: Path, how: str
+) -> None:
+    going = trio.Event()
+
+    async def waiting() -> int:
+        await going.wait()
+        return 7
+
+    waits = host("f", "", lambda guest: waiting())
+    async with workers(tmp_path, waits) as there, trio.open_nursery() as nursery:
+
+        async def other() -> None:
+            ended = await there.run(importing("f", "", "(drop (call $f))"))
+            assert (ended.code, ended.trap) == (0, "")
+
+        nursery.start_soon(other)
+        await until(lambda: bool(there.pool.processes))
+        (worker,) = there.pool.processes
+        with trio.move_on_after(0.3 if how == "cancelled" else 20) as scope:
+            wall = 0.3 if how == "limit" else 60
+            ended = await there.run(slow_to_compile(), limits=GuestLimits(wall=wall))
+            assert ended.limit == "wall"
+        assert scope.cancelled_caught == (how == "cancelled")
+        # The next has another.
+        assert (await there.run('(func (export "_start"))')).code == 0
+        assert worker in there.pool.processes
+        going.set()
+        await until(lambda: worker not in there.pool.processes)
 
 
 async def until(true: Callable[[], bool]) -> None:

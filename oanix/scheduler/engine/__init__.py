@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from oanix.scheduler.engine.ending import Ended, GuestLimits, Used
 from oanix.scheduler.engine.engine import BadModule, Engine, Module
 from oanix.scheduler.engine.functions import Exit, Function, close_unawaited
-from oanix.scheduler.engine.loaded import Loaded
+from oanix.scheduler.engine.loaded import Loaded, in_time
 from oanix.scheduler.engine.memory import Memory
 from oanix.scheduler.engine.timing import Timed
 
@@ -41,5 +41,5 @@ else:
 __all__ = [
     "DIRECT", "BadModule", "Ended", "Engine", "Exit", "Function", "Guest", "GuestLimits", "Linker",
     "Loaded", "Memory", "Module", "SharedMemories", "SharedMemory", "Timed", "Used",
-    "close_unawaited",
+    "close_unawaited", "in_time",
 ]  # fmt: skip

@@ -94,6 +94,8 @@ class Engine:
         """The guest that runs now: whose functions are called."""
         self.until = math.inf
         """By when it gives way, a time of `time.perf_counter`."""
+        self.abandoned = False
+        """Whether a thread compiles, or did, what nobody waits for any more."""
         self._shared = memories is not None
         self._compiling = trio.CapacityLimiter(1)
         self._ticker = _Ticker(self.inner)
@@ -174,9 +176,13 @@ class Engine:
         if len(wasm) <= QUICK:
             return self._compiled(wasm)
         # A large module takes seconds: whoever is cancelled meanwhile does not wait for that.
-        return await trio.to_thread.run_sync(
-            self._compiled, wasm, limiter=self._compiling, abandon_on_cancel=True
-        )
+        try:
+            return await trio.to_thread.run_sync(
+                self._compiled, wasm, limiter=self._compiling, abandon_on_cancel=True
+            )
+        except trio.Cancelled:
+            self.abandoned = True
+            raise
 
     def _compiled(self, wasm: bytes) -> Module:
         try:

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
 import trio
+from attrs import evolve
 
+from oanix.scheduler.engine.ending import GuestLimits
 from oanix.scheduler.engine.engine import BadModule, Engine, Module
 
 MOST: Final = 32
@@ -50,3 +53,17 @@ class Loaded:
         if hashlib.sha256(data).hexdigest() != digest:
             raise BadModule(f"what is kept as sha256:{digest[:12]}… is something else")
         return await self.engine.load(data, compiled)
+
+
+async def in_time(
+    limits: GuestLimits, loading: Awaitable[Module]
+) -> tuple[Module | None, GuestLimits]:
+    """Load a module in the time of its guest: a large one takes long to compile.
+
+    Gives it, or None when the time was up before, and what the guest may use from here on.
+    """
+    began, module = trio.current_time(), None
+    with trio.move_on_after(limits.wall):
+        module = await loading
+    took = trio.current_time() - began
+    return module, evolve(limits, wall=max(limits.wall - took, 0.0))

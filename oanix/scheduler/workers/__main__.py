@@ -30,8 +30,10 @@ from oanix.scheduler.engine import (
     GuestLimits,
     Linker,
     Loaded,
+    Module,
     SharedMemories,
     SharedMemory,
+    in_time,
 )
 from oanix.scheduler.workers import wire
 from oanix.scheduler.workers.confine import confine
@@ -159,17 +161,28 @@ class Worker:
         limits = GuestLimits(**order["limits"])
         linker, loaded = self._tools(limits.fuel is not None)
         digest = order["digest"]
-        module = await loaded.get(digest, self._stored / digest, self._compiled)
-        with Guest(linker, module, seat, limits) as guest:
+        self._wire.put(wire.numbers(b"L", seat.number))
+        module, left = await in_time(limits, self._loaded(seat, loaded, digest))
+        if module is None:
+            return {**self._used(seat), "limit": "wall"}
+        with Guest(linker, module, seat, left) as guest:
             seat.guest = guest
             guest.found = partial(self._share, seat)
             guest.pause(seat.paused)
-            self._wire.put(wire.numbers(b"L", seat.number))
             try:
                 ended = await guest.run(order["entry"] or self._asked)
             except _HostEnded:
                 return self._used(seat)
             return {**self._used(seat), **_told(ended)}
+
+    async def _loaded(self, seat: _Seat, loaded: Loaded, digest: str) -> Module:
+        try:
+            return await loaded.get(digest, self._stored / digest, self._compiled)
+        except trio.Cancelled:
+            if loaded.engine.abandoned:
+                # Nothing but the end of this process ends the thread that compiles.
+                self._wire.put(wire.numbers(b"B", seat.number))
+            raise
 
     async def _asked(self, guest: Guest) -> int:
         """Call what the host asks for, until it says that this was all."""

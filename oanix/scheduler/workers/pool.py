@@ -53,6 +53,8 @@ class _Worker:
         self.speaks = False
         self.heard = trio.current_time()
         self.gone = False
+        self.retired = False
+        """Whether it gets no more guests, and ends after those that it has."""
         self._taken = Bell()
         imports = [[f.module, f.name, f.params, f.result] for f in functions]
         self.wire.put(wire.said(b"H", 0, {"imports": imports}))
@@ -84,6 +86,10 @@ class _Worker:
             letter, number = wire.HEAD.unpack_from(data)
             if letter == b"E":
                 self.leaving.pop(number, None)
+            elif letter == b"B":
+                self.retired = True
+                self._taken.ring()
+                return
             guest = self.guests.get(number)
             if guest is not None:
                 taken = letter == b"M"
@@ -106,13 +112,13 @@ class _Worker:
                 if late or now - self.heard > SILENT_S:
                     log.warning("worker=%d does not answer, and is ended", self.process.pid)
                     self.kill()
-            elif now - self.heard > IDLE_S:
+            elif self.retired or now - self.heard > IDLE_S:
                 self.kill()
 
     @property
     def alive(self) -> bool:
         """Whether it can be given a guest."""
-        return not self.gone and self.process.poll() is None
+        return not (self.gone or self.retired) and self.process.poll() is None
 
     def take(self, guest: WorkerGuest) -> None:
         """Have a guest."""
@@ -126,6 +132,7 @@ class _Worker:
         if not guest.ended and not self.gone:
             patience = LEAVING_S if self.speaks else SILENT_S
             self.leaving[guest.number] = trio.current_time() + patience
+        if self.leaving or self.retired:
             self._taken.ring()
 
     def kill(self) -> None:

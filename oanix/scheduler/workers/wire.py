@@ -5,8 +5,9 @@ A message is a letter, the number of a guest, and what that letter has: numbers 
     to a worker     H what the host offers (JSON)    R run (JSON)    A answer of a call
                     C call an export (JSON)    F these were all    X the host ends it
                     K kill    P pause    G go on
-    to the server   L loaded    M its memory (a descriptor)    F call of the host
+    to the server   L begun    M its memory (a descriptor)    F call of the host
                     V value of an export, first of none    U what it has used    E ended (JSON)
+                    B it was ended while its module is compiled, which goes on
 
 A worker serves many guests, and a guest has one call under way, so no message waits for another.
 """
