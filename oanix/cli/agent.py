@@ -117,7 +117,7 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
         if not asks_for_help(module, args):
             spec = order_of(module, args, given)
             with _told():
-                run_work(_ordered, None, {**spec, "env": env, "limits": limits}, given)
+                run_work(_ordered, {**spec, "env": env, "limits": limits}, given)
         return
     data, file = Path(module).read_bytes(), os.path.basename(module)
     name, said = given["name"] or file, given["interpreter"]
@@ -136,7 +136,7 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
         found = chosen(data, file, said)
         if found is not None:
             spec["interpreter"] = found.name
-        run_work(_ordered, data, spec, given)
+        run_work(_ordered, spec, given, data, module if found is not None else "")
 
 
 @contextmanager
@@ -202,7 +202,9 @@ def _end(code: int | None, reason: str) -> None:
 # As a job ----------------------------------------------------------------------------------------
 
 
-async def _ordered(data: bytes | None, spec: dict[str, object], given: dict[str, Any]) -> None:
+async def _ordered(
+    spec: dict[str, object], given: dict[str, Any], data: bytes | None = None, script: str = ""
+) -> None:
     async with place(given["at"], given["directory"]) as there:
         if given["detach"] and isinstance(there.tree, Here):
             raise Failure(
@@ -210,7 +212,7 @@ async def _ordered(data: bytes | None, spec: dict[str, object], given: dict[str,
                 "mount it first: oanix mount --daemon MOUNTPOINT",
             )
         if data is not None:
-            spec["module"] = f"sha256:{_kept(there, data)}"
+            spec["module"] = await _shown_at(there, script, data) or _kept(there, data)
         if given["world"]:
             spec["namespace"] = given["world"].read()
         elif given["grant"]:
@@ -233,8 +235,18 @@ async def _ordered(data: bytes | None, spec: dict[str, object], given: dict[str,
     _end(code, "" if state == "completed" or reason == "exit" else reason)
 
 
+async def _shown_at(there: Place, script: str, data: bytes) -> str:
+    """Give the path of a script in the namespace, if it is there: it finds what lies beside it."""
+    for path in there.paths_of(script) if script else ():
+        # Where something else covers it, it is kept like any other.
+        with suppress(OSError):
+            if (await there.tree.read(path)).encode("utf-8", "surrogateescape") == data:
+                return path
+    return ""
+
+
 def _kept(there: Place, data: bytes) -> str:
-    """Keep a module where jobs find it by its hash."""
+    """Keep a module where jobs find it by its hash, and give that."""
     digest = hashlib.sha256(data).hexdigest()
     folder = there.folder / "modules"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -243,7 +255,7 @@ def _kept(there: Place, data: bytes) -> str:
         new = folder / f"{digest}.{os.getpid()}"
         new.write_bytes(data)
         os.replace(new, path)
-    return digest
+    return f"sha256:{digest}"
 
 
 async def _watched(tree: Tree, number: str, *, feed: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 import trio
 from attrs import frozen
 
+from oanix import path as paths
 from oanix.assembly import workspace_state
 from oanix.cli.failures import Failure
 from oanix.cli.live import find_mount, mount_around
@@ -138,10 +139,23 @@ async def _read(descriptor: int) -> bytes:
 
 @frozen
 class Place:
-    """A tree, and the folder of the host that keeps its jobs."""
+    """A tree, and the folder of the host that keeps its jobs. recipe: of the namespace."""
 
     tree: Tree
     folder: Path
+    recipe: str
+
+    def paths_of(self, file: str) -> Iterator[str]:
+        """Give the paths where the namespace may show a file of the host."""
+        real = os.path.realpath(file)
+        if isinstance(self.tree, Mounted) and real.startswith(f"{self.tree.mountpoint}/"):
+            yield real[len(self.tree.mountpoint) :]
+        for placed in parse(self.recipe):
+            line = placed.line
+            if isinstance(line, Mount) and line.service == "workspace" and line.argument:
+                top = os.path.realpath(line.argument)
+                if real.startswith(top.rstrip("/") + "/"):
+                    yield paths.join([*paths.split(line.path), *paths.split(real[len(top) :])])
 
 
 @asynccontextmanager
@@ -163,7 +177,7 @@ async def place(at: str | None, directory: str | None) -> AsyncIterator[Place]:
     try:
         async with opened(None, directory) as client:
             folder = Path(workspace_state(state_folder(), top)) / "jobs"
-            yield Place(Here(client), folder)
+            yield Place(Here(client), folder, client.namespace.recipe())
     except Busy as error:
         raise Failure(str(error.strerror), "name its mount: --at MOUNT", os.EX_TEMPFAIL) from None
 
@@ -188,7 +202,8 @@ def _mounted(mountpoint: str, run: Run | None) -> Place:
         )
     if mounts[0].path != "/jobs":
         raise Failure(f"the jobs of {mountpoint} are at {mounts[0].path}, not at /jobs")
-    return Place(Mounted(mountpoint), Path(mounts[0].argument or ""))
+    folder = Path(mounts[0].argument or "")
+    return Place(Mounted(mountpoint), folder, run.recipe if run is not None else "")
 
 
 def is_gone(error: OSError) -> bool:

@@ -143,8 +143,11 @@ class WasiRunner:
             space.seal()
         job.recipe, job.namespace = space.recipe(), space
         words = [job.spec.name or os.path.basename(job.spec.module), *job.spec.args]
+        if script is not None:
+            at = "" if job.spec.kind else _shown_at(job.spec.module, space, home, caller)
+            words = script.argv(job.spec.args, at)
         process = Process(
-            space, caller, args=script.argv(job.spec.args) if script else words, env=job.spec.env,
+            space, caller, args=words, env=job.spec.env,
             bounds=Bounds(files=limits.files, output_bytes=limits.output,
                           written_bytes=limits.written),
         )  # fmt: skip
@@ -267,6 +270,18 @@ def _said(job: Job, name: str, data: bytes) -> None:
     elif job.trajectory is not None:
         job.trajectory.said(name, data)
     job.output.ring()
+
+
+def _shown_at(path: str, space: Namespace, home: Namespace, caller: Caller) -> str:
+    """Give the path of a script when a world shows the same file there, else nothing."""
+    if not path.startswith("/"):
+        return ""
+    try:
+        found, meant = space.resolve(caller, path), home.resolve(caller, path)
+    except OSError:
+        return ""
+    same = found.entry.service is meant.entry.service and found.node.qid == meant.node.qid
+    return found.path if same else ""
 
 
 def caller_of(job: Job) -> Caller:

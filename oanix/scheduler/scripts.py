@@ -29,7 +29,7 @@ SCRIPT_MAX: Final = 16 << 20
 """Bytes of a script."""
 
 FOLDER: Final = "/task/program"
-"""Where a guest finds its script."""
+"""Where a guest finds its script, whatever else it sees."""
 
 
 @frozen(kw_only=True)
@@ -40,9 +40,11 @@ class Script:
     name: str
     content: bytes
 
-    def argv(self, args: Sequence[str]) -> list[str]:
-        """Give all arguments that its interpreter takes."""
-        return self.interpreter.argv(f"{FOLDER}/{self.name}", args)
+    def argv(self, args: Sequence[str], at: str = "") -> list[str]:
+        """Give all arguments that its interpreter takes. at: where its guest finds it, if not in
+        its folder: there it has what lies beside it.
+        """
+        return self.interpreter.argv(at or f"{FOLDER}/{self.name}", args)
 
     @property
     def start(self) -> str | Start:

@@ -66,7 +66,7 @@ QJS = Scripts(
     copies="console.log(std.in.getline().toUpperCase())",
     exits='std.out.puts("out"); std.exit(7)',
     fails='function inner() { throw new Error("broken") }\ninner()',
-    error="at inner (/task/program/script.js:1:",
+    error="at inner (/workspace/script.js:1:",
     sleeps='os.setTimeout(() => console.log("awake"), 50)',
     naps='console.log("ready"); os.sleep(60_000)',
     reads='console.log("ready"); const f = std.open("/dev/zero", "r");'
@@ -88,7 +88,7 @@ PYTHON = Scripts(
     copies="import sys; print(sys.stdin.readline().strip().upper())",
     exits='import sys; sys.stdout.write("out"); sys.exit(7)',
     fails='def inner():\n    raise ValueError("broken")\ninner()',
-    error='File "/task/program/script.py", line 2, in inner',
+    error='File "/workspace/script.py", line 2, in inner',
     sleeps='import time; time.sleep(0.05); print("awake")',
     naps='import time; print("ready"); time.sleep(60)',
     reads='print("ready")\nwith open("/dev/zero", "rb") as f:\n while f.read(65536): pass',
@@ -122,7 +122,7 @@ async def test_a_script_has_its_arguments_environment_and_input(
     number, line = await here.run_script(file, scripts.shows, **said)
     assert line == "completed 0", await here.text(number, "stderr")
     assert await here.text(number, "stdout") == (
-        f"{json.dumps([f'/task/program/{file}', 'a b', 'ü'], ensure_ascii=False)} x\n".replace(
+        f"{json.dumps([f'/workspace/{file}', 'a b', 'ü'], ensure_ascii=False)} x\n".replace(
             '", "', '","' if scripts.interpreter == "quickjs" else '", "'
         )
     )
@@ -322,24 +322,43 @@ async def test_what_is_no_script_is_refused(here: Jobs) -> None:
     assert refused.value.errno == errno.EINVAL
 
 
-async def test_a_script_of_files_imports_the_others_from_its_world(here: Jobs) -> None:
-    await here.client.write("/workspace/parts.js", "export const half = n => n / 2\n")
-    await here.client.write("/workspace/parts.py", "def half(n): return n / 2\n")
-    text = 'import { half } from "/workspace/parts.js"; console.log(half(3))'
-    number, line = await here.run_script("whole.js", text)
-    assert (line, await here.text(number, "stdout")) == ("completed 0", "1.5\n")
-    for name in ("cpython", "micropython"):
-        number, line = await here.run_script(
-            "whole.py", "import sys\nsys.path.append('/workspace')\nimport parts\n"
-            "print(parts.half(3))", interpreter=name,
-        )  # fmt: skip
-        assert (line, await here.text(number, "stdout")) == ("completed 0", "1.5\n")
-    number, line = await here.run_script(
-        "whole.py", "import parts; print(parts.half(3))", env={"PYTHONPATH": "/workspace"}
-    )
-    assert (line, await here.text(number, "stdout")) == ("completed 0", "1.5\n")
+PARTS = {
+    "quickjs": ("js", "export const half = n => n / 2\n",
+                'import { half } from "./parts.js"; console.log(half(3))'),
+    "cpython": ("py", "def half(n): return n / 2\n", "import parts; print(parts.half(3))"),
+    "micropython": ("py", "def half(n): return n / 2\n", "import parts; print(parts.half(3))"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("interpreter", PARTS)
+async def test_a_script_of_files_has_what_lies_beside_it(here: Jobs, interpreter: str) -> None:
+    suffix, parts, whole = PARTS[interpreter]
+    here.client.mkdir("/workspace/tools")
+    await here.client.write(f"/workspace/tools/parts.{suffix}", parts)
+    number, line = await here.run_script(f"tools/whole.{suffix}", whole, interpreter=interpreter)
+    assert line == "completed 0", await here.text(number, "stderr")
+    assert await here.text(number, "stdout") == "1.5\n"
     # Nothing is left beside what was imported.
-    assert not [name for name in here.client.listdir("/workspace") if "cache" in name]
+    assert len(here.client.listdir("/workspace/tools")) == 2
+
+
+@pytest.mark.parametrize(
+    ("namespace", "at"),
+    [
+        ("bind /workspace /workspace\nseal\n", "/workspace/whole.js"),
+        ("bind /workspace /src\nseal\n", "/task/program/whole.js"),
+        ("bind /workspace '/workspace exclude=*.js'\nseal\n", "/task/program/whole.js"),
+        ("bind /workspace/other /workspace\nseal\n", "/task/program/whole.js"),
+    ],
+)
+async def test_a_script_runs_where_its_world_shows_the_same_file(
+    here: Jobs, namespace: str, at: str
+) -> None:
+    here.client.mkdir("/workspace/other")
+    await here.client.write("/workspace/other/whole.js", "console.log('another')")
+    text = "console.log(scriptArgs[0])"
+    number, line = await here.run_script("whole.js", text, namespace=namespace)
+    assert (line, await here.text(number, "stdout")) == ("completed 0", f"{at}\n")
 
 
 async def test_a_script_has_a_size(here: Jobs) -> None:

@@ -75,12 +75,13 @@ def test_python_runs_to_its_end(oanix: Oanix, way: tuple[str, ...], interpreter:
     more = () if interpreter == "cpython" else ("--interpreter", interpreter)
     words = ("agent", "run", *way, *more, "--env", "A=x", "script.py")
     done = oanix(*words, "one two", "--three", stdin=b"said\n")
-    shown = b"/task/program/script.py|one two|--three x said\n"
+    at = b"/task/program" if way else b"/workspace"
+    shown = at + b"/script.py|one two|--three x said\n"
     assert (done.returncode, done.stdout) == (3, shown), done.stderr
     done = oanix(*words, "--wrong")
     assert done.returncode == 1
     assert b"ValueError: broken" in done.stderr
-    assert b'File "/task/program/script.py", line 3, in <module>' in done.stderr
+    assert b'File "' + at + b'/script.py", line 3, in <module>' in done.stderr
 
 
 SHOWS = """import * as std from "qjs:std"
@@ -99,13 +100,14 @@ def test_a_script_runs_to_its_end(oanix: Oanix, way: tuple[str, ...]) -> None:
     for file, more in (("script.js", ()), ("script", ()), ("script", ("--interpreter", "quickjs"))):
         words = ("agent", "run", *way, *more, "--env", "A=x", file, "one two", "--three")
         done = oanix(*words, stdin=b"said\n")
-        shown = f"/task/program/{file}|one two|--three x said\n"
+        at = "/task/program" if way else "/workspace"
+        shown = f"{at}/{file}|one two|--three x said\n"
         assert (done.returncode, done.stdout) == (3, shown.encode()), done.stderr
         assert done.stderr == b""
     done = oanix("agent", "run", *way, "script.js", "--wrong")
     assert done.returncode == 1
     assert b"Error: broken" in done.stderr
-    assert b"/task/program/script.js:3:" in done.stderr
+    assert f"{at}/script.js:3:".encode() in done.stderr
 
 
 def test_a_script_that_may_be_executed_runs_itself_as_an_agent(oanix: Oanix) -> None:
