@@ -1,8 +1,10 @@
 """The engine: guests that call their host, wait, trap, pass a limit, and are ended."""
 
+import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -417,6 +419,17 @@ async def test_imports_that_there_are_not_are_named(way: Way) -> None:
 async def test_a_module_without_a_start_or_a_memory_is_no_harm(way: Way) -> None:
     assert "no function _start" in (await run(way, "(module)")).trap
     assert (await run(way, '(module (func (export "_start")))')).code == 0
+
+
+async def test_an_engine_that_is_gone_leaves_no_thread() -> None:
+    way = Way(Engine(), direct.Linker, direct.Guest)
+    before = set(threading.enumerate())
+    assert (await run(way, '(func (export "_start"))')).code == 0
+    (ticker,) = (one for one in threading.enumerate() if one.name == "epochs" and one not in before)
+    del way
+    gc.collect()
+    ticker.join(10)
+    assert not ticker.is_alive()
 
 
 async def test_what_was_compiled_is_used_again(tmp_path: Path) -> None:

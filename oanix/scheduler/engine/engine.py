@@ -7,6 +7,7 @@ import math
 import os
 import stat as modes
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -99,6 +100,7 @@ class Engine:
         self._shared = memories is not None
         self._compiling = trio.CapacityLimiter(1)
         self._ticker = _Ticker(self.inner)
+        weakref.finalize(self, self._ticker.stop)
 
     def like(self) -> wasmtime.Engine:
         """Make an engine that runs what this one has compiled."""
@@ -295,6 +297,7 @@ class _Ticker:
         self._engine = engine
         self._running = 0
         self._wanted = threading.Event()
+        self._stopped = False
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
@@ -309,9 +312,16 @@ class _Ticker:
         if not self._running:
             self._wanted.clear()
 
+    def stop(self) -> None:
+        """End its thread."""
+        self._stopped = True
+        self._wanted.set()
+
     def _tick(self) -> None:
         pause = threading.Event()
         while True:
             self._wanted.wait()
+            if self._stopped:
+                return
             self._engine.increment_epoch()
             pause.wait(TICK_S)
