@@ -286,11 +286,13 @@ class Door:
         raise fault(errno.EINTR, "the read was interrupted")
 
     async def write(self, handle: int, data: bytes, offset: int) -> int:
-        """Write; a write that must wait waits briefly, then EAGAIN."""
+        """Write; a write that must wait waits as long as its file says, then EAGAIN."""
         entry = self.files[handle]
         answer = entry.file.try_write(entry.caller, data, offset)
         if answer is not WOULD_BLOCK:
             return answer
+        if entry.file.flags & os.O_NONBLOCK and entry.file.write_wait_s == math.inf:
+            raise fault(errno.EAGAIN, "the file takes no more just now; try again")
         wait = self._begin(entry)
         wait.scope.deadline = trio.current_time() + entry.file.write_wait_s
         try:

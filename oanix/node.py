@@ -62,7 +62,8 @@ class Handle:
     """Exact size in bytes of a snapshot, from the open on; None: as `stat` says, or no end."""
 
     write_wait_s: float = WRITE_WAIT_S
-    """How long a door lets a write wait before EAGAIN: longer where somebody elsewhere answers."""
+    """How long a door lets a write wait before EAGAIN: longer where somebody elsewhere answers,
+    and math.inf as with a pipe, where the write has to end some time by itself."""
 
     version: int = 0
     """Version of the content (intro(5)): while it stays the same, a door may keep its cache."""

@@ -1,19 +1,15 @@
 """`oanix agent`: run WebAssembly modules and scripts as agents, and watch, list and end them."""
 
 import errno
-import hashlib
-import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import trio
 
-from oanix.cli.agent_hidden import tell_world
+from oanix.cli.agent_job import end, print_json, run_job, show
 from oanix.cli.agent_kinds import (
     Runnable,
     asks_for_help,
@@ -24,11 +20,11 @@ from oanix.cli.agent_kinds import (
     pin,
     remove,
 )
-from oanix.cli.agent_tree import Here, Place, Tree, place
-from oanix.cli.agent_watch import lines_of, ps, takes_at, takes_directory, top
+from oanix.cli.agent_tree import place
+from oanix.cli.agent_watch import ps, takes_at, takes_directory, top
 from oanix.cli.complete import run_numbers
-from oanix.cli.failures import Failed, Failure, sentence, single
-from oanix.cli.output import Out, complain
+from oanix.cli.failures import Failure, sentence, single
+from oanix.cli.output import complain, escape, escape_name
 from oanix.cli.running import run_work
 from oanix.env import cache_folder
 from oanix.lib.agents import Installed
@@ -63,18 +59,8 @@ Examples:
 
 Limits: wall cpu fuel memory table files output written jobs (docs/man/jobs.md)."""
 
-CODES = {
-    "wall": 124, "cpu": 124, "timeout": 124, "fuel": 124, "interrupted": os.EX_TEMPFAIL,
-    "killed": 137,
-}  # fmt: skip
-"""With what it ends where the module gave no code: as timeout(1) and a shell do."""
-
-
-PATIENCE_S = 1.0
-"""After how long it says why nothing happens yet."""
-
-LOOKS = 5
-"""How often it looks for that."""
+NAME_MAX = 200
+"""Characters of the name of a job."""
 
 _WRONG = (errno.EINVAL, errno.ENOEXEC)
 
@@ -115,12 +101,13 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
     limits: dict[str, object] = dict(_pair(one, "--limit", "NAME=VALUE") for one in given["limit"])
     if isinstance(module, Installed):
         if not asks_for_help(module, args):
+            _check_text(*args, *given["env"])
             spec = order_of(module, args, given)
             with _told():
-                run_work(_ordered, {**spec, "env": env, "limits": limits}, given)
+                run_work(run_job, {**spec, "env": env, "limits": limits}, given)
         return
     data, file = Path(module).read_bytes(), os.path.basename(module)
-    name, said = given["name"] or file, given["interpreter"]
+    name, said = given["name"] or printable(file), given["interpreter"]
     if given["folders"] or given["bare"]:
         if given["grant"] or given["world"] or given["at"] or given["directory"]:
             raise click.UsageError("--dir and --bare make a world of their own; leave out --grant, "
@@ -131,12 +118,13 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
         with _told():
             _bare(ordered, given["folders"], limits, given["as_json"])
         return
+    _check_text(*args, *given["env"])
     spec = {"args": list(args), "env": env, "limits": limits, "name": name}
     with _told():
         found = chosen(data, file, said)
         if found is not None:
             spec["interpreter"] = found.name
-        run_work(_ordered, spec, given, data, module if found is not None else "")
+        run_work(run_job, spec, given, data, module if found is not None else "")
 
 
 @contextmanager
@@ -151,6 +139,21 @@ def _told() -> Iterator[None]:
         if error.errno not in _WRONG:
             raise
         raise Failure(sentence(error), "see docs/man/jobs.md", os.EX_DATAERR) from group
+
+
+def _check_text(*words: str) -> None:
+    """Refuse what an order, which is JSON, cannot say."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            said = "is no UTF-8, and so cannot be given to a job; --bare and --dir take any bytes"
+            raise click.UsageError(f"'{escape(word)}' {said}") from None
+
+
+def printable(file: str) -> str:
+    """Give what a job is called by the name of its file, which may be any bytes."""
+    return (file if file.isprintable() else escape_name(file))[:NAME_MAX]
 
 
 def _pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -182,128 +185,7 @@ def _bare(
                     "wall": ended.used.wall, "memory": ended.used.memory})  # fmt: skip
     if ended.backtrace:
         complain(ended.backtrace)
-    _end(ended.code, reason)
-
-
-def print_json(value: object) -> None:
-    """Print a value as a line of JSON."""
-    out = Out()
-    out.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
-
-
-def _end(code: int | None, reason: str) -> None:
-    if reason:
-        complain(f"oanix: it ended: {reason}")
-    final = code if code is not None else CODES.get(reason.split(" ", 1)[0], os.EX_SOFTWARE)
-    if final:
-        raise Failed(final & 0xFF)
-
-
-# As a job ----------------------------------------------------------------------------------------
-
-
-async def _ordered(
-    spec: dict[str, object], given: dict[str, Any], data: bytes | None = None, script: str = ""
-) -> None:
-    async with place(given["at"], given["directory"]) as there:
-        if given["detach"] and isinstance(there.tree, Here):
-            raise Failure(
-                "nothing serves this directory, so that the job would end with this command",
-                "mount it first: oanix mount --daemon MOUNTPOINT",
-            )
-        if data is not None:
-            spec["module"] = await _shown_at(there, script, data) or _kept(there, data)
-        if given["world"]:
-            spec["namespace"] = given["world"].read()
-        elif given["grant"]:
-            spec["grant"] = list(given["grant"])
-        number = (await there.tree.read("/jobs/new")).strip()
-        if not given["detach"] and sys.stdin.isatty():
-            spec["stdin"] = ""
-        await there.tree.write(f"/jobs/{number}/spec", json.dumps(spec) + "\n")
-        await there.tree.write(f"/jobs/{number}/ctl", "start\n")
-        await tell_world(there.tree, number)
-        if given["detach"]:
-            Out().write(f"{number}\n".encode())
-            return
-        line = await _watched(there.tree, number, feed="stdin" not in spec)
-        facts = await _facts(there.tree, number)
-        if given["as_json"]:
-            usage = await there.tree.read(f"/jobs/{number}/usage")
-            print_json({**facts, "usage": lines_of(usage)})
-    state, code, reason = _parts(line)
-    _end(code, "" if state == "completed" or reason == "exit" else reason)
-
-
-async def _shown_at(there: Place, script: str, data: bytes) -> str:
-    """Give the path of a script in the namespace, if it is there: it finds what lies beside it."""
-    for path in there.paths_of(script) if script else ():
-        # Where something else covers it, it is kept like any other.
-        with suppress(OSError):
-            if (await there.tree.read(path)).encode("utf-8", "surrogateescape") == data:
-                return path
-    return ""
-
-
-def _kept(there: Place, data: bytes) -> str:
-    """Keep a module where jobs find it by its hash, and give that."""
-    digest = hashlib.sha256(data).hexdigest()
-    folder = there.folder / "modules"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / digest
-    if not path.exists():
-        new = folder / f"{digest}.{os.getpid()}"
-        new.write_bytes(data)
-        os.replace(new, path)
-    return f"sha256:{digest}"
-
-
-async def _watched(tree: Tree, number: str, *, feed: bool) -> str:
-    """Show what a job writes as it comes, and give its exit line."""
-    async with trio.open_nursery() as nursery:
-        if feed:
-            nursery.start_soon(_fed, tree, number)
-        nursery.start_soon(_explained, tree, number)
-        async with trio.open_nursery() as shown:
-            shown.start_soon(_shown, tree, f"/jobs/{number}/stdout", 1)
-            shown.start_soon(_shown, tree, f"/jobs/{number}/stderr", 2)
-        line = await tree.read(f"/jobs/{number}/wait")
-        nursery.cancel_scope.cancel()
-    return line.strip()
-
-
-async def _fed(tree: Tree, number: str) -> None:
-    # A job that reads no more is no failure.
-    with suppress(BrokenPipeError):
-        await tree.feed(f"/jobs/{number}/stdin", 0)
-
-
-async def _explained(tree: Tree, number: str) -> None:
-    """Say why nothing happens yet, when an interpreter is compiled first."""
-    for _ in range(LOOKS):
-        await trio.sleep(PATIENCE_S)
-        reason = (await _facts(tree, number))["reason"]
-        if reason.startswith("compiles "):
-            complain(f"oanix: it {reason}")
-            return
-
-
-async def _shown(tree: Tree, path: str, descriptor: int) -> None:
-    async for piece in tree.follow(path):
-        while piece:
-            piece = piece[os.write(descriptor, piece) :]
-
-
-def _parts(line: str) -> tuple[str, int | None, str]:
-    state, _, rest = line.partition(" ")
-    first, _, after = rest.partition(" ")
-    if first.isdigit():
-        return state, int(first), after
-    return state, None, rest
-
-
-async def _facts(tree: Tree, number: str) -> dict[str, str]:
-    return lines_of(await tree.read(f"/jobs/{number}/status"))
+    end(ended.code, reason)
 
 
 # Watching ----------------------------------------------------------------------------------------
@@ -328,7 +210,7 @@ def logs(number: int, at: str | None, directory: str | None, follow: bool, error
 async def _logs(at: str | None, directory: str | None, number: int, path: str) -> None:
     async with place(at, directory) as there:
         try:
-            await _shown(there.tree, path, 1)
+            await show(there.tree, path, 1)
         except FileNotFoundError:
             raise _no_job(number) from None
 

@@ -148,6 +148,11 @@ class Place:
     def paths_of(self, file: str) -> Iterator[str]:
         """Give the paths where the namespace may show a file of the host."""
         real = os.path.realpath(file)
+        try:
+            real.encode()
+        except UnicodeEncodeError:
+            # An order is JSON, which cannot say it.
+            return
         if isinstance(self.tree, Mounted) and real.startswith(f"{self.tree.mountpoint}/"):
             yield real[len(self.tree.mountpoint) :]
         for placed in parse(self.recipe):

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from oanix.cli.agent import print_json
+from oanix.cli.agent_job import print_json
 from oanix.cli.agent_tree import Tree, place
 from oanix.cli.agent_watch import takes_at, takes_directory
 from oanix.cli.complete import run_numbers

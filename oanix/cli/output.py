@@ -100,3 +100,19 @@ def silence(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def complete_standard_files() -> None:
+    """Have the standard files that this process was started without lead nowhere (`<&-`, `>&-`).
+
+    Else what is opened next gets their numbers, and is read and written in their place.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)
+        if getattr(sys, name) is None:
+            made = open(descriptor, "w" if descriptor else "r", closefd=False)  # noqa: SIM115
+            setattr(sys, name, made)

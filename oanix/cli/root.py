@@ -10,7 +10,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from oanix.cli.failures import BROKEN_PIPE, INTERRUPTED, Failed, single, tell
-from oanix.cli.output import complain, silence
+from oanix.cli.output import complain, complete_standard_files, silence
 
 COMMANDS: Mapping[str, str] = {
     "mount": "oanix.cli.mount",
@@ -84,6 +84,7 @@ class Oanix(click.Group):
         **extra: Any,
     ) -> NoReturn:
         """Run a command and exit."""
+        complete_standard_files()
         words = list(sys.argv[1:] if args is None else args)
         try:
             code = super().main(

@@ -1,8 +1,9 @@
 """Running: how a command runs in trio, and how signals end it."""
 
+import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -49,6 +50,37 @@ def _interrupted(scope: trio.CancelScope) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@asynccontextmanager
+async def heeding_signals() -> AsyncIterator[list[signal.Signals]]:
+    """Have the first of SIGNALS cancel the block; gives a list that holds it from then on.
+
+    So what is around the block can end in order what was under way. A second signal does what it
+    did before, and those that were ignored stay so.
+    """
+    heeded = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    told: list[signal.Signals] = []
+    async with trio.open_nursery() as nursery:
+
+        async def heed(*, task_status: trio.TaskStatus[None]) -> None:
+            with trio.open_signal_receiver(*heeded) as received:
+                task_status.started()
+                told.append(signal.Signals(await anext(received)))
+            nursery.cancel_scope.cancel()
+
+        if heeded:
+            await nursery.start(heed)
+        yield told
+        nursery.cancel_scope.cancel()
+
+
+def die_of(number: signal.Signals) -> None:
+    """End as by a signal that was heeded. Raises KeyboardInterrupt for SIGINT."""
+    if number is signal.SIGINT:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 @contextmanager

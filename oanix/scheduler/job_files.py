@@ -18,7 +18,7 @@ from oanix.scheduler.pipe import PipeWriter
 from oanix.scheduler.scheduler import Scheduler
 from oanix.scheduler.spec import PRIORITY, SPEC_MAX, Spec, parse_spec
 
-SIGNALS: Final = ("KILL", "TERM", "INT", "HUP", "QUIT")
+SIGNALS: Final = ("KILL", "TERM", "INT", "HUP", "QUIT", "PIPE")
 """What `kill` may be followed by; each ends the job, and its `status` says by which."""
 
 LINE_MAX: Final = 4_096

@@ -1,11 +1,10 @@
 """Pipe: the standard input of a job, which others write and it reads (pipe(7))."""
 
 import errno
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
-
-import trio
 
 from oanix.bell import Bell
 from oanix.errors import fault
@@ -13,9 +12,6 @@ from oanix.node import READABLE, WOULD_BLOCK, WRITABLE, Handle, WouldBlock
 
 HELD: Final = 65_536
 """Bytes that wait to be read; who writes more waits."""
-
-PATIENCE_S: Final = 5.0
-"""How long a writer waits for a reader, before EAGAIN."""
 
 
 class Pipe:
@@ -108,9 +104,14 @@ class PipeReader(Handle):
 
 
 class PipeWriter(Handle):
-    """An end that others write."""
+    """An end that others write.
+
+    A write waits until the job reads or ends, however long that takes: a shell's `cat` would take
+    an error for the end, and what it has not written were lost.
+    """
 
     stream = True
+    write_wait_s = math.inf
 
     def __init__(self, pipe: Pipe) -> None:
         if pipe.ended:
@@ -124,11 +125,9 @@ class PipeWriter(Handle):
         return self._pipe.put(data) or WOULD_BLOCK
 
     async def write(self, data: bytes, offset: int) -> int:
-        with trio.move_on_after(PATIENCE_S):
-            while (taken := self.try_write(data, offset)) is WOULD_BLOCK:
-                await self._pipe.bell.wait()
-            return taken
-        raise fault(errno.EAGAIN, "the job does not read; try again")
+        while (taken := self.try_write(data, offset)) is WOULD_BLOCK:
+            await self._pipe.bell.wait()
+        return taken
 
     def truncate(self, size: int) -> None:
         if size:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,30 @@ def test_a_detached_job_is_listed_followed_and_killed(oanix: Oanix) -> None:
     assert json.loads(oanix("agent", "ps", "--json").stdout) == []
     done = oanix("agent", "kill", number.decode())
     assert (done.returncode, b"has ended" in done.stderr) == (1, True), done.stderr
+
+
+def test_a_signal_ends_a_job_that_was_not_detached(oanix: Oanix) -> None:
+    (oanix.here / "loop.js").write_text('console.log("begun"); for (;;);')
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
+        with oanix.start("agent", "run", "loop.js") as command:
+            assert command.stdout is not None
+            assert command.stdout.readline() == b"begun\n"
+            [job] = json.loads(oanix("agent", "ps", "--json").stdout)
+            command.send_signal(number)
+            assert command.wait(TIME_OUT_S) == code
+        ended = shell(oanix, f"cat jobs/{job['id']}/wait")
+        assert ended == f"cancelled killed {number.name[3:]}\n"
+
+
+def test_a_reader_that_goes_away_ends_the_job(oanix: Oanix) -> None:
+    (oanix.here / "flood.js").write_text('for (;;) console.log("more");')
+    script = """
+        set +o pipefail
+        oanix agent run --name flood --limit output=2G workspace/flood.js | head -n 1
+        n=$(oanix agent ps --all --json | jq -r '.[] | select(.name == "flood").id')
+        cat jobs/$n/wait
+    """
+    assert shell(oanix, script) == "more\ncancelled killed PIPE\n"
 
 
 def test_in_a_mount_its_jobs_are_meant(oanix: Oanix) -> None:

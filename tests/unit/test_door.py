@@ -1,6 +1,7 @@
 """The kernel door, without a binding: how many reads of a user may wait, and how long a write."""
 
 import errno
+import math
 import os
 import stat as modes
 
@@ -136,6 +137,27 @@ async def test_a_write_waits_as_long_as_its_file_says_and_can_be_tried_again(
         nursery.start_soon(_signalled, door, handle)
         with refused(errno.EINTR, "interrupted"):
             await door.write(handle, b"data", 0)
+
+
+async def test_a_write_may_wait_without_end_unless_it_was_opened_not_to(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    service = Service()
+    file = _SlowFile(service.next_qid(), math.inf)
+    service.root = file
+    namespace = Namespace()
+    namespace.mount(service, "/file")
+    door = Door(namespace, "/nowhere", FuseOptions(), _Nowhere(), _attributes)
+    inode, _ = door.lookup(ME, 1, b"file")
+    handle = (await door.open(ME, inode.number, os.O_WRONLY)).number
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_after, 86_400, file.data)
+        assert await door.write(handle, b"data", 0) == 4
+    handle = (await door.open(ME, inode.number, os.O_WRONLY | os.O_NONBLOCK)).number
+    began = trio.current_time()
+    with refused(errno.EAGAIN, "takes no more"):
+        await door.write(handle, b"data", 0)
+    assert trio.current_time() == began
 
 
 async def _after(seconds: float, go: trio.Event) -> None:
