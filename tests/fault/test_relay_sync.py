@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import trio
 
 from oanix.lib.nostr import LocalSigner, Template
-from tests.fault.test_relay_crash import ids, server
+from tests.fault.test_relay_crash import Client, ids, server
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,6 +60,8 @@ async def test_what_a_sync_did_not_keep_is_refused_and_can_be_sent_again(tmp_pat
         for number in range(12):
             event = signer.sign_now(Template(1, f"note {number}", (("t", "x"),)))
             if number % 3 == 1:
+                # What is searched is written a little later: that sync is not the one meant here.
+                await _searchable(client, taken[-1])
                 now.touch()
                 assert (await client.put(event))[2:] == [False, FAILED]
                 assert not now.exists()
@@ -67,3 +70,10 @@ async def test_what_a_sync_did_not_keep_is_refused_and_can_be_sent_again(tmp_pat
             assert (await client.put(event))[2:] == [True, ""]
             taken.append(event.id)
     assert sorted(ids(tmp_path / "relay")) == sorted(taken)
+
+
+async def _searchable(client: Client, event: str) -> None:
+    with trio.fail_after(20):
+        while event not in (await client.stored("w", {"search": "note"}))[0]:
+            await client.say("CLOSE", "w")
+        await client.say("CLOSE", "w")

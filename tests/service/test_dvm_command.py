@@ -101,7 +101,8 @@ async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(tmp_p
     pids = tmp_path / "pids"
     said = await fails(sh(FAMILY.format(pids) + "wait", time_s=0.2), tmp_path)
     assert said == "the job took longer than 0.2 s"
-    assert not any(map(_alive, await _pids(pids, 2)))
+    found = await _pids(pids, 2)
+    await until(lambda: not any(map(_alive, found)))
 
 
 async def test_what_a_program_leaves_behind_is_killed_and_does_not_hold_up_the_result(
