@@ -97,6 +97,9 @@ def run(module: Installed | str, args: tuple[str, ...], **given: Any) -> None:
     MODULE is a WebAssembly module, or a script whose suffix or #! line says what runs it; a name
     that is no file is that of a kind (`oanix agent list`), and KIND --help shows what it takes.
     """
+    if given["world"] and given["grant"]:
+        raise click.UsageError("--world says all that it gets; write `bind PATH PATH` there, and "
+                               "leave out --grant")  # fmt: skip
     env = dict(_pair(one, "--env", "NAME=VALUE") for one in given["env"])
     limits: dict[str, object] = dict(_pair(one, "--limit", "NAME=VALUE") for one in given["limit"])
     if isinstance(module, Installed):

@@ -1,5 +1,6 @@
 """A module as a job of a tree: ordered, watched, and ended when the command that did so ends."""
 
+import errno
 import hashlib
 import json
 import os
@@ -112,11 +113,23 @@ async def _owned(tree: Tree, number: str) -> AsyncIterator[list[Signals]]:
         async with heeding_signals() as told:
             yield told
     except BaseException as error:
+        if _server_is_gone(error):
+            # Whatever read from it says so.
+            raise Failure(
+                f"the server has ended, and with it job {number}",
+                "once it is mounted again, see what it did: oanix logs show", os.EX_TEMPFAIL,
+            ) from None  # fmt: skip
         why = "PIPE" if isinstance(single(error), BrokenPipeError) else why
         await _ended_early(tree, number, why)
         raise
     if told:
         await _ended_early(tree, number, told[0].name)
+
+
+def _server_is_gone(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_server_is_gone(one) for one in error.exceptions)
+    return isinstance(error, OSError) and error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 async def _ended_early(tree: Tree, number: str, why: str) -> None:

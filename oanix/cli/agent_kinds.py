@@ -221,7 +221,8 @@ def install(source: Path, replace: bool) -> None:
             remedy = "" if replace else "to put this one in its place, add --replace"
             raise Failure(sentence(error), remedy, os.EX_CANTCREAT) from None
     out = Out()
-    out.line(escape(f"installed {kind.name} {manifest.version}; it gets, when it is run:"))
+    gets = "it gets, when it is run:" if manifest.needs else "it needs nothing"
+    out.line(escape(f"installed {kind.name} {manifest.version}; {gets}"))
     for need in manifest.needs:
         out.line(escape(f"  {need.path}{' (if there)' * need.optional}: {need.why}"))
     if manifest.limits:

@@ -73,6 +73,8 @@ class Job:
     output: Bell = field(factory=Bell)
     """Rung when it has written, and at its end."""
     stdin: Pipe = field(factory=Pipe)
+    refused: str = ""
+    """What was wrong with the last specification that came and was not taken."""
     result: bytes = b""
     """What it left in `/task/result.json`."""
     home: Namespace | None = None

@@ -1,7 +1,8 @@
 """The files of one job: each a handler over the job and its scheduler."""
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from oanix.errors import fault
@@ -140,11 +141,23 @@ class _SpecHandle(Handle):
             return answer
         said = bytes(self._said + data)
         self._said.clear()
-        spec, opening = parse_spec(said), self._opening
-        await self._scheduler.specified(self._job, spec)
+        opening = self._opening
+        with self._refusing():
+            spec = parse_spec(said)
+            await self._scheduler.specified(self._job, spec)
         opening.file.written()
         self._tell(spec)
         return len(data)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Have the start of the job say what was wrong: a shell does not look how a close ends."""
+        try:
+            yield
+        except OSError as error:
+            if self._job.ordered is None:
+                self._job.refused = error.strerror or str(error)
+            raise
 
     def _tell(self, spec: Spec) -> None:
         told = {"job": self._job.id, "module": spec.module or spec.kind, "args": [*spec.args]}
@@ -168,8 +181,9 @@ class _SpecHandle(Handle):
             return
         opening = self._opening
         try:
-            spec = parse_spec(bytes(self._said))
-            self._scheduler.specify(self._job, spec)
+            with self._refusing():
+                spec = parse_spec(bytes(self._said))
+                self._scheduler.specify(self._job, spec)
             opening.file.written()
             self._tell(spec)
         except OSError as error:

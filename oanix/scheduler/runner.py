@@ -13,7 +13,7 @@ import trio
 from attrs import evolve
 
 from oanix.caller import Caller
-from oanix.channel import OpenFile
+from oanix.channel import Channel, OpenFile
 from oanix.client import Client
 from oanix.errors import fault
 from oanix.namespace import Namespace
@@ -91,11 +91,11 @@ class WasiRunner:
         home, caller = self._home(job), caller_of(job)
         spec = job.spec
         if spec.module and not spec.module.startswith("sha256:"):
-            found = home.resolve(caller, spec.module)
+            found = _found(home, caller, spec.module)
             if found.is_directory:
                 raise fault(errno.EISDIR, f"{spec.module} is a directory, and no module")
         if isinstance(spec.stdin, Source):
-            given = home.resolve(maker_of(job), spec.stdin.path)
+            given = _found(home, maker_of(job), spec.stdin.path)
             if given.is_directory:
                 raise fault(errno.EISDIR, f"{spec.stdin.path} is a directory: no job can read it")
         # `ns` has it from here on.
@@ -262,6 +262,15 @@ class WasiRunner:
         line = json.dumps({"message": f"job {job.id} {message}", "try": job.tries, **more})
         client = Client(self._inner, caller_of(job))
         await client.write(f"/logs/runs/{job.id}/events.jsonl", line + "\n", append=True)
+
+
+def _found(home: Namespace, caller: Caller, path: str) -> Channel:
+    """Look up what an order names. Raises OSError that says which, as it is told of `ctl`."""
+    try:
+        return home.resolve(caller, path)
+    except OSError as error:
+        told = error.strerror or ""
+        raise fault(error.errno or errno.EIO, told if path in told else f"{path}: {told}") from None
 
 
 def _said(job: Job, name: str, data: bytes) -> None:

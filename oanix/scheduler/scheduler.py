@@ -203,7 +203,7 @@ class Scheduler:
         self._require_draft(job)
         if job.id in spec.after:
             raise fault(errno.EINVAL, "a job does not come after itself")
-        job.spec, job.priority = spec, self._priority(job, spec.priority)
+        job.spec, job.priority, job.refused = spec, self._priority(job, spec.priority), ""
         self._changed(job)
 
     async def specified(self, job: Job, spec: Spec) -> None:
@@ -230,6 +230,8 @@ class Scheduler:
     async def start(self, job: Job) -> None:
         """Let a job run when its turn comes. Raises OSError as the runner, EBUSY, EINVAL."""
         self._require_draft(job)
+        if job.refused:
+            raise fault(errno.EINVAL, f"its specification was refused: {job.refused}")
         job.spec.ready()
         for number in job.spec.after:
             before = self.find(number)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import TIME_OUT_S, Oanix
-from tests.mount.mounting import mounted
+from tests.mount.mounting import mounted, wait_until
 from tests.scheduler.jobs_help import ECHO, SPIN, saying
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
@@ -164,3 +164,44 @@ def test_errors_reach_the_shell(oanix: Oanix) -> None:
     said = shell(oanix, script)
     assert "did you mean 'module'" in said
     assert "'fly' is no command" in said
+
+
+def test_a_start_says_what_of_its_order_is_wrong(oanix: Oanix) -> None:
+    script = """
+        refused() { n=$(cat jobs/new); echo "$1" >jobs/$n/spec
+                    echo start >jobs/$n/ctl 2>/dev/null || tail -n 1 dev/errstr; }
+        refused '{"module": "/workspace/none.wasm"}'
+        refused '{"module": "/workspace/hello.wasm", "stdin": {"path": "/workspace/gone.txt"}}'
+        # Bash does not look how the close ends, which is when what is not whole is refused.
+        refused '{"module": "/workspace/hello.wasm"'
+        echo '{"module": "/workspace/hello.wasm"}' >jobs/$n/spec; echo start >jobs/$n/ctl
+        cat jobs/$n/wait
+    """
+    missing, gone, broken, ended = shell(oanix, script).splitlines()
+    assert missing.endswith("ctl: /workspace/none.wasm: no such file or directory")
+    assert gone.endswith("ctl: /workspace/gone.txt: no such file or directory")
+    assert "its specification was refused: this is no JSON" in broken
+    assert ended == "completed 0"
+
+
+def test_a_server_that_is_killed_is_told_once(oanix: Oanix) -> None:
+    base = oanix.here.parent / "killed"
+    for name in ("here", "mnt"):
+        (base / name).mkdir(parents=True)
+    (base / "here/loop.js").write_text('console.log("begun"); for (;;);')
+    other = Oanix(base / "state", base / "here", oanix.environment)
+    with mounted(other, base / "mnt"):
+        [served] = json.loads(other("ps", "--json").stdout)
+        with other.start("agent", "run", "loop.js") as command:
+            assert command.stdout is not None
+            assert command.stdout.readline() == b"begun\n"
+            os.kill(served["pid"], signal.SIGKILL)
+            _, said = command.communicate(timeout=TIME_OUT_S)
+        assert command.returncode == os.EX_TEMPFAIL
+        told = said.decode().splitlines()[-2:]
+        assert told[0] == "oanix: the server has ended, and with it job 1"
+        assert "Transport" not in said.decode()
+        wait_until(lambda: not os.path.ismount(base / "mnt"))
+        assert other("mount", "--daemon", ".", base / "mnt").returncode == 0
+        [job] = json.loads(other("agent", "ps", "--all", "--json").stdout)
+        assert (job["state"], job["reason"]) == ("failed", "interrupted")

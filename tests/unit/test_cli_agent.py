@@ -185,6 +185,7 @@ def test_how_it_ended_is_told_as_json(oanix: Oanix, modules: Path) -> None:
         (["run", "--dir", "no/such", "hello.wasm"], os.EX_NOINPUT, "is no directory"),
         (["run", "--dir", ".", "--grant", "/cap/http", "hello.wasm"], 2, "a world of their own"),
         (["run", "--grant", "/none", "hello.wasm"], 65, "/none"),
+        (["run", "--grant", "/dev", "--world", "hello.txt", "hello.wasm"], 2, "leave out --grant"),
         (["run", "--dir", ".", "hello.txt"], 65, "no WebAssembly module"),
         (["run", "--interpreter", "perl", "hello.txt"], 65, "there are: quickjs, cpython"),
         (
