@@ -2,9 +2,10 @@
 
 import json
 import os
+import select
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
@@ -54,6 +55,9 @@ Examples:
 
 TEXT_MAX = 1 << 20
 """Longest text, or lines, that are read from the standard input."""
+
+LAGGED = b'{"lagged":'
+"""Begins what stands for events that a reader missed."""
 
 _takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -280,13 +284,42 @@ def _events(tree: Tree, query: str, stored: bool) -> Generator[bytes, None, None
         try:
             with tree.opened(flags, "sub", number, "events") as events:
                 tree.write(query, "sub", number, "filter")
-                if stored:
-                    _check_answers(tree.read("sub", number, "eose").decode())
-                yield from _whole_lines(events)
+                yield from _stored(tree, number, events) if stored else _whole_lines(events)
         finally:
             # By itself it would end only after a while; a server that is gone has ended it.
             with suppress(Failure):
                 tree.write("close", "sub", number, "ctl")
+
+
+def _stored(tree: Tree, number: str, events: int) -> Iterator[bytes]:
+    """Give what is stored while it comes: all of it may be more than a subscription keeps.
+
+    Raises Failure at the end when some of it came too fast for that, too.
+    """
+    with tree.opened(os.O_RDONLY | os.O_NONBLOCK, "sub", number, "eose") as eose:
+        waiting = select.poll()
+        for descriptor in (events, eose):
+            waiting.register(descriptor, select.POLLIN)
+        complete = False
+
+        def more() -> bool:
+            nonlocal complete
+            if complete:
+                return False
+            if eose in dict(waiting.poll()):
+                complete = True
+                _check_answers(b"".join(iter(lambda: os.read(eose, CHUNK), b"")).decode())
+            return True
+
+        missing = 0
+        for line in _whole_lines(events, more):
+            missing += json.loads(line)["lagged"] if line.startswith(LAGGED) else 0
+            yield line
+    if missing:
+        raise Failure(
+            f"{missing} events came too fast and are missing",
+            "ask for less at a time, with --limit or --since", os.EX_TEMPFAIL,
+        )  # fmt: skip
 
 
 def _check_answers(said: str) -> None:
@@ -301,13 +334,16 @@ def _check_answers(said: str) -> None:
         complain(f"oanix: {sentence}")
 
 
-def _whole_lines(descriptor: int) -> Iterator[bytes]:
+def _whole_lines(descriptor: int, more: Callable[[], bool] | None = None) -> Iterator[bytes]:
+    """Read lines to the end. more: waits where a read does not, and tells whether to go on."""
     rest = b""
     while True:
         try:
             piece = os.read(descriptor, CHUNK)
         except BlockingIOError:
-            return
+            if more is None or not more():
+                return
+            continue
         if not piece:
             return
         *lines, rest = (rest + piece).split(b"\n")

@@ -16,7 +16,8 @@ from oanix.cli.live import ERRORS_MAX, find_mount, mounted_now
 from oanix.env import runs, state_folder
 
 PLACE = "cap/nostr"
-CHUNK = 1 << 16
+CHUNK = 1 << 20
+"""Bytes that are read at a time: who reads little at a time falls behind."""
 
 _SENTENCE = re.compile(r"\w+ (/.*?): (.*)")
 _CODES = {

@@ -98,6 +98,20 @@ def test_events_are_printed_as_they_come(oanix: Oanix) -> None:
     assert process.returncode == 0
 
 
+def test_what_is_stored_is_printed_though_it_is_more_than_a_subscription_keeps(
+    oanix: Oanix,
+) -> None:
+    count, size = 100, 60_000  # together more than the 4 MiB that a subscription keeps
+    template = {"kind": 1, "tags": [["t", "long"]]}
+    notes = [
+        json.dumps({**template, "content": f"{number} {'x' * size}"}) for number in range(count)
+    ]
+    for part in (notes[:10], *(notes[i : i + 15] for i in range(10, count, 15))):
+        run(oanix, "publish", "--raw", "-", stdin="\n".join(part).encode())
+    found = lines(run(oanix, "follow", "--stored", "--json", "--tag", "t=long"))
+    assert sorted(int(str(event["content"]).split()[0]) for event in found) == list(range(count))
+
+
 def test_what_may_not_be_read_is_told(oanix: Oanix) -> None:
     rules = mnt(oanix) / "relay" / "policy"
     rules.write_text("deny read kind=30078 -- members only\n")
