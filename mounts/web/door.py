@@ -209,11 +209,17 @@ async def listen(where: str) -> list[trio.SocketListener]:
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:
     """Make what TLS needs of a certificate and its key. Raises OSError, with the file's name."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    for name in (certificate, key):
+        # OpenSSL does not say which of them it could not read.
+        with open(name, "rb"):
+            pass
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as error:
         raise fault(
-            errno.EINVAL, f"{certificate} and {key} are no certificate and its key: {error.reason}"
+            errno.EINVAL,
+            f"{certificate} and {key} are no certificate and its key in PEM"
+            + (f": {error.reason}" if error.reason else ""),
         ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context

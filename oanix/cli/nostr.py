@@ -93,13 +93,13 @@ def relays(at: str | None, add: tuple[str, ...], remove: tuple[str, ...], as_jso
 
 @nostr.command(short_help="Publish a note or an event.", epilog=PUBLISH_EPILOG)
 @takes_at
-@click.option("--kind", type=click.IntRange(0, 65_535), default=1, help="Of this kind.")
+@click.option("--kind", type=click.IntRange(0, 65_535), help="Of this kind (default: 1).")
 @click.option("--tag", "tags", metavar="NAME=VALUE", multiple=True, help="Add a tag.")
 @click.option("--raw", is_flag=True, help="TEXT is events or templates as JSON, a line each.")
 @_takes_json
 @click.argument("text")
 def publish(
-    at: str | None, kind: int, tags: tuple[str, ...], raw: bool, as_json: bool, text: str
+    at: str | None, kind: int | None, tags: tuple[str, ...], raw: bool, as_json: bool, text: str
 ) -> None:
     """Publish TEXT, or with - what the standard input says, and tell what each relay says of it.
 
@@ -201,9 +201,13 @@ def _text(text: str) -> str:
         raise Failure("the standard input is no UTF-8", code=os.EX_DATAERR) from None
 
 
-def _lines(text: str, kind: int, tags: tuple[str, ...], raw: bool) -> list[str]:
+def _lines(text: str, kind: int | None, tags: tuple[str, ...], raw: bool) -> list[str]:
+    if not text.strip() and (raw or kind is None):
+        # Most likely what was to write it has failed; and what is published stays so.
+        remedy = "" if raw else "an event without a text is published when --kind says so"
+        raise Failure("there is nothing to publish", remedy, os.EX_DATAERR)
     if raw:
-        if kind != 1 or tags:
+        if kind is not None or tags:
             raise click.UsageError("an event or template has its own kind and tags")
         lines = [line for line in text.split("\n") if line.strip()]
         if not all(line.startswith("{") for line in lines):
@@ -213,6 +217,7 @@ def _lines(text: str, kind: int, tags: tuple[str, ...], raw: bool) -> list[str]:
     for pair in pairs:
         if pair[0] == "p":
             pair[1] = _hex_key(pair[1])
+    kind = 1 if kind is None else kind
     return [json.dumps({"kind": kind, "content": text.removesuffix("\n"), "tags": pairs})]
 
 

@@ -197,6 +197,8 @@ def _keep(name: str | None, file: str | None, make: "Callable[[], bytes]", as_js
             "a key is no argument, as the shell would remember it: type it when asked, or pipe it"
         )
     check_name(secret)
+    if secret == f"{FIRST}.":
+        raise click.UsageError("a key's NAME has a letter or more; leave it out for the first key")
     with _opened(make=True) as vault:
         if secret in vault.names():
             # An identity that is written over cannot be had back.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NOSTR = "application/nostr+json"
 MANAGE = "application/nostr+json+rpc"
 POLICY = 1008
+WRONG = click.UsageError.exit_code
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -100,17 +101,18 @@ async def web_port(namespace: "Namespace", plan: PortPlan) -> AsyncIterator[list
             os.EX_CONFIG,
         )
     relay = found.relay
-    if plan.url:
-        relay.call(plan.url)
     listeners: list[trio.SocketListener] = []
     try:
+        if plan.url:
+            relay.call(plan.url)
         tls = tls_context(plan.certificate, plan.key) if plan.certificate else None
         for where in plan.where:
             listeners += await listen(where)
     except OSError as error:
         for listener in listeners:
             await listener.aclose()
-        raise Failure(told(error), _advice(error), os.EX_UNAVAILABLE) from error
+        code = WRONG if error.errno == errno.EINVAL else os.EX_UNAVAILABLE
+        raise Failure(told(error), _advice(error), code) from error
     hosts = _hosts(listeners)
     scheme = "wss" if tls is not None else "ws"
     door = WebDoor(relay_routes(relay, hosts), tls=tls, proxies=Proxies(plan.proxies))

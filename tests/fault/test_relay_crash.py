@@ -207,6 +207,26 @@ async def test_a_relay_that_is_ended_leaves_one_file_and_tells_its_clients(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--listen", "nowhere"), 2, "'nowhere' is no address"),
+        (("--url", "http://relay.example"), 2, "is no relay; write wss://"),
+        (("--tls-cert", "none.pem", "--tls-key", "none.pem"), os.EX_UNAVAILABLE, "none.pem: No "),
+        (("--tls-cert", "text", "--tls-key", "text"), 2, "no certificate and its key in PEM\n"),
+    ],
+)
+def test_what_a_port_cannot_be_opened_with_is_told(
+    words: tuple[str, ...], code: int, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("no key\n")
+    oanix = Oanix(tmp_path / "state", tmp_path)
+    done = oanix("relay", "serve", "--listen", "0", *words, tmp_path / "relay")
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr.decode()
+
+
+@pytest.mark.slow
 async def test_a_port_that_is_taken_is_told_and_so_is_a_relay_that_is_served(
     tmp_path: Path,
 ) -> None:

@@ -69,6 +69,13 @@ def test_what_begins_like_json_is_a_note_unless_it_is_raw(oanix: Oanix) -> None:
     assert "JSON object" in run(oanix, "publish", "--raw", "x", code=os.EX_DATAERR)
 
 
+def test_nothing_is_published_where_there_is_no_text(oanix: Oanix) -> None:
+    for words in (["-"], ["--raw", "-"], [" "]):
+        assert "nothing to publish" in run(oanix, "publish", *words, code=os.EX_DATAERR)
+    said = run(oanix, "publish", "--kind", "7", "").split()
+    assert said[1:] == ["own", "ok"]
+
+
 def test_a_refusal_is_told_in_the_words_of_who_refuses(oanix: Oanix) -> None:
     said = run(oanix, "publish", "--kind", "22242", "x", code=os.EX_NOPERM)
     assert "log in as you" in said

@@ -87,6 +87,8 @@ async def test_templates_and_signed_events_are_published_and_templates_signed(
         ('{"kind":27235}', errno.EACCES, "log in as you"),
         ('{"id":"x","sig":"y"}', errno.EINVAL, "invalid: "),
         ('{"content":"\\ud800"}', errno.EINVAL, "invalid: "),
+        ('{"content":"as he","pubkey":"' + BOB + '"}', errno.EINVAL, "not that of who signs here"),
+        ('{"content":"as who","pubkey":7}', errno.EINVAL, "the pubkey is no text"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_published_is_the_error_of_the_write(
@@ -98,6 +100,53 @@ async def test_what_cannot_be_published_is_the_error_of_the_write(
         if "sig" not in line:
             with refused(number, words):
                 await it.ask("/sign", line)
+
+
+async def test_a_template_may_say_whose_it_is(tmp_path: Path) -> None:
+    async with alone(tmp_path) as it:
+        [signed] = await it.ask("/sign", json.dumps({"content": "mine", "pubkey": ANN}))
+        assert (signed["pubkey"], signed["content"]) == (ANN, "mine")
+
+
+async def test_what_a_relay_has_refused_is_told_to_who_did_not_wait(tmp_path: Path) -> None:
+    clock = Clock()
+    async with (
+        relay(tmp_path / "1", clock, policy="deny write kind=1 -- closed on Sundays") as one,
+        user(tmp_path / "n", clock) as it,
+    ):
+        await it.ctl(f"relay add {one.url}")
+        assert "refused 0\n" in await it.reach.text("/status")
+        await it.write("/publish", "hello")
+        await until(lambda: it.fs.nostr.outbox.refused)
+        said = await it.reach.text("/status")
+        assert f"refused 1\nlast-refusal {one.url}: blocked: closed on Sundays\n" in said
+
+
+@pytest.mark.parametrize(
+    "line", ['{"author":["x"]}', '[{"kinds":[1]},{"kind":[1]}]', '{"#tt":["x"]}', '{"limits":1}']
+)
+async def test_a_misspelt_filter_does_not_ask_for_everything(line: str, tmp_path: Path) -> None:
+    async with alone(tmp_path) as it:
+        new = await it.reach.open("/sub/new")
+        number = (await new.read(ROOT, 10, 0)).decode().strip()
+        with refused(errno.EINVAL, "is unknown; a filter has ids authors"):
+            await it.write(f"/sub/{number}/filter", line)
+        new.close(ROOT)
+
+
+async def test_what_is_read_of_a_filter_can_be_written_to_one(tmp_path: Path) -> None:
+    async with alone(tmp_path) as it:
+        new = await it.reach.open("/sub/new")
+        number = (await new.read(ROOT, 10, 0)).decode().strip()
+        path = f"/sub/{number}/filter"
+        assert await it.reach.text(path) == ""
+        for said in ({"kinds": [1], "#t": ["a"]}, [{"kinds": [1]}, {"limit": 3}]):
+            await it.write(path, json.dumps(said))
+            shown = await it.reach.text(path)
+            assert json.loads(shown) == said
+            await it.write(path, shown.rstrip("\n"))
+            assert await it.reach.text(path) == shown
+        new.close(ROOT)
 
 
 async def test_an_event_that_was_changed_is_refused(tmp_path: Path) -> None:
@@ -207,6 +256,32 @@ async def test_a_reader_that_falls_behind_is_told(tmp_path: Path) -> None:
         heard = await hear(events, 2)
         assert heard[0]["lagged"] > 5
         for opened in (new, events):
+            opened.close(ROOT)
+
+
+@pytest.mark.slow
+async def test_what_is_stored_waits_for_its_reader_though_it_is_long(tmp_path: Path) -> None:
+    count, text = 100, "y" * 60_000  # together more than the 4 MiB that are kept of what comes
+    async with alone(tmp_path) as it:
+        for n in range(count):
+            await it.ask("/publish", f"{n} {text}")
+        new = await it.reach.open("/sub/new")
+        number = (await new.read(ROOT, 10, 0)).decode().strip()
+        await it.write(f"/sub/{number}/filter", "kinds=1")
+        eose = await it.reach.open(f"/sub/{number}/eose")
+        with trio.fail_after(20):
+            assert await eose.read(ROOT, 1000, 0) == b"own finish\n"
+        await it.ask("/publish", "while nobody reads")
+        await until(lambda: it.fs.nostr.pool.links[0].events > count)
+        events = await it.reach.open(f"/sub/{number}/events")
+        said = [event["content"].partition(" ")[0] for event in await hear(events, count + 1)]
+        assert sorted(said[:-1], key=int) == [str(n) for n in range(count)]
+        assert said[-1] == "while"
+        # What was read is not kept for ever.
+        await it.ask("/publish", "and more")
+        await hear(events, 1)
+        assert f"kept {count + 2}\n" not in await it.reach.text(f"/sub/{number}/status")
+        for opened in (new, eose, events):
             opened.close(ROOT)
 
 

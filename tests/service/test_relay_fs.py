@@ -14,6 +14,7 @@ import pytest
 import trio
 from attrs import evolve
 
+from oanix.errors import Denied
 from oanix.lib.nostr import Event, LocalSigner, Template
 from oanix.lib.nostr.auth import http_header, http_template
 from oanix.lib.nostr.nip19 import encode as nip19
@@ -95,6 +96,17 @@ async def test_a_refusal_is_the_error_of_the_write(
         with pytest.raises(OSError, match=words) as caught:
             await say(reach, "/publish", line)
         assert caught.value.errno == number
+
+
+async def test_a_refused_read_says_which_rule_it_was(tmp_path: Path) -> None:
+    async with relay(tmp_path) as (_, reach):
+        await say(reach, "/policy", b"deny read kind=4 -- members only\n")
+        with pytest.raises(Denied) as caught:
+            await reach.read("/req/kinds=4")
+        assert (caught.value.what, caught.value.rule) == (
+            "read kinds=4", "blocked: members only"
+        )  # fmt: skip
+        assert "policy" in caught.value.remedy
 
 
 async def test_what_came_before_a_refused_line_is_kept(tmp_path: Path) -> None:

@@ -153,6 +153,14 @@ def test_a_key_that_is_typed_is_not_echoed(kept: Oanix) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_key_without_a_letter_in_its_name_is_not_made(kept: Oanix) -> None:
+    done = kept("nostr", "key", "new", "")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"leave it out for the first key" in done.stderr
+    assert kept("nostr", "key", "list").stdout == b""
+
+
 def test_a_key_is_no_argument(kept: Oanix) -> None:
     said = run(kept, "key", "import", "bot", "more", code=2)
     assert "unexpected extra argument" in said

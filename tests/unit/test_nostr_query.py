@@ -59,6 +59,7 @@ def test_people_write_it_in_short() -> None:
         ("kinds=70000", "kinds is a list of numbers"),
         ("kinds=-1", "kinds is a whole number"),
         ("limit=1&limit=2", "limit is given twice"),
+        ("search=a&search=b", "search is given twice"),
         ("colour=red", "'colour' is unknown"),
         ("authors=me", ""),
         ("#t=%ff", "'%ff' is no UTF-8"),

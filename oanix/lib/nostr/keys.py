@@ -20,12 +20,16 @@ _ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D03641
 
 @frozen
 class Template:
-    """What is to be signed; without a time, that of the signing."""
+    """What is to be signed; without a time, that of the signing.
+
+    pubkey: who is meant to sign it; None for whoever does.
+    """
 
     kind: int
     content: str = ""
     tags: Tags = ()
     created_at: int | None = None
+    pubkey: str | None = None
 
 
 class Signer(Protocol):

@@ -27,11 +27,11 @@ def parse_query(name: str) -> Filter:
         key = _unquoted(key)
         if not equals or not text:
             raise Invalid(f"{part[:60]!r} is no part of a filter; write kinds=1&#t=oanix&limit=20")
+        if key in decoded and key in ("search", *NUMBERS):
+            raise Invalid(f"{key} is given twice")
         if key == "search":
             decoded[key] = _unquoted(text)
         elif key in NUMBERS:
-            if key in decoded:
-                raise Invalid(f"{key} is given twice")
             decoded[key] = _number(key, _unquoted(text))
         else:
             _add(decoded, key, [_unquoted(value) for value in text.split(",")])
@@ -61,10 +61,15 @@ def _add(decoded: dict[str, object], key: str, values: Sequence[str]) -> None:
     elif len(key) == 2 and key[0] == "#" and key[1].isascii() and key[1].isalpha():
         known.extend(values)
     else:
-        raise Invalid(
-            f"{key[:40]!r} is unknown; a filter has ids authors kinds since until limit search and "
-            "tags of one letter, as #t"
-        )
+        raise unknown_name(key)
+
+
+def unknown_name(name: str) -> Invalid:
+    """Make the error of a name that a filter does not have."""
+    return Invalid(
+        f"{name[:40]!r} is unknown; a filter has ids authors kinds since until limit search and "
+        "tags of one letter, as #t"
+    )
 
 
 def _number(key: str, text: str) -> int:

@@ -285,7 +285,9 @@ def _decoded(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 def cause(error: BaseException) -> str:
     """Tell why a stream broke."""
-    return str(error.__cause__ or error) or "the stream broke"
+    found = error.__cause__ or error
+    said = found.strerror if isinstance(found, OSError) else ""
+    return said or str(found) or "the stream broke"
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
+from attrs import evolve
+
 from oanix.errors import fault
 from oanix.kit import Opening, Ring, StreamHandle
 from oanix.kit.awaited import AwaitedLines
@@ -90,7 +92,7 @@ class Job(AwaitedLines, Asking):
         if found.kind != self._kind and not unnamed:
             raise fault(errno.EINVAL, f"a job here has the kind {self._kind}")
         if isinstance(found, Template):
-            return Template(self._kind, found.content, found.tags, found.created_at)
+            return evolve(found, kind=self._kind)
         return found
 
     # Asking --------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class SocketLink:
         try:
             message = await self._socket.receive()
         except Closed as error:
-            raise trio.EndOfChannel(str(error)) from None
+            raise trio.EndOfChannel(str(error.ending)) from None
         if not self._mask.active:
             return message
         return self._mask.text(message if isinstance(message, str) else message.decode("latin-1"))

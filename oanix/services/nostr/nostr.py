@@ -348,6 +348,8 @@ class Nostr:
             "connected": sum(link.state == "open" for link in links),
             "pending": self.outbox.pending,
             "published": self.published,
+            "refused": self.outbox.refused,
+            **({"last-refusal": self.outbox.refusal} if self.outbox.refused else {}),
             "received": sum(link.events for link in links),
             "rejected": sum(link.rejected for link in links),
             "quorum": self.quorum,

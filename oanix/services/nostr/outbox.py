@@ -73,6 +73,10 @@ class Outbox:
         self._pending = self._failing = 0
         self._unheard = 0
         """Events that no relay has answered yet, though one may soon."""
+        self.refused = 0
+        """Deliveries of this run that ended with a refusal."""
+        self.refusal = ""
+        """The last one's: of whom, and why."""
         self._done = Bell()
         self._left: set[str] = set()
         """Relays that were left: what is on its way to them is given up."""
@@ -160,6 +164,9 @@ class Outbox:
                 one.outcome = await self._tried(one)
                 if one.outcome is None:
                     await self._later(one)
+                elif not one.outcome.ok:
+                    self.refused += 1
+                    self.refusal = f"{one.url}: {one.outcome.message}"
             self._hear(one.sent)
             if not one.event.is_ephemeral:
                 await trio.to_thread.run_sync(self._forget, one, limiter=self._limiter)

@@ -59,15 +59,21 @@ def _template(said: object) -> Template:
         isinstance(tag, list) and tag and all(isinstance(part, str) for part in tag) for tag in tags
     ):
         raise Invalid("tags is a list of lists of texts")
-    return Template(kind, content, tuple(map(tuple, tags)), at)
+    pubkey = said.get("pubkey")
+    if pubkey is not None and not isinstance(pubkey, str):
+        raise Invalid("the pubkey is no text")
+    return Template(kind, content, tuple(map(tuple, tags)), at, pubkey)
 
 
 async def signed(nostr: Nostr, access: Access, what: Event | Template) -> Event:
-    """Sign a template; an event is signed already. Raises OSError EPERM, EACCES."""
+    """Sign a template; an event is signed already. Raises OSError EINVAL, EPERM, EACCES."""
     if isinstance(what, Event):
         return what
     access.check_kind(what.kind)
     signer = await nostr.signer()
+    if what.pubkey not in (None, signer.pubkey):
+        # Who says one thing as somebody else must not say it as himself by mistake.
+        raise fault(errno.EINVAL, "invalid: the pubkey is not that of who signs here; leave it out")
     try:
         return await signer.sign(what)
     except Invalid as error:
@@ -223,5 +229,6 @@ def result_line(one: Delivery) -> bytes:
     if outcome is not None:
         said |= {"ok": outcome.ok, "message": outcome.message}
     else:
-        said |= {"ok": None, "message": (one.error and one.error.strerror) or "on its way"}
+        words = ((one.error and one.error.strerror) or "").removeprefix(f"{one.url}: ")
+        said |= {"ok": None, "message": words or "on its way"}
     return encode(said) + b"\n"

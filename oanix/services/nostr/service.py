@@ -46,7 +46,7 @@ class NostrFs(ViewedService[Narrow]):
     req/QUERY      cat 'req/kinds=1&#t=oanix&limit=20': stored events, a JSON line each
     event/ID  addr/KIND:PUBKEY:D  profile/NPUB/{name,about,picture,relays,json,…}
     sub/new        read it for the number N of a subscription; then sub/N/ has
-      filter       write filters (JSON or a query, a line each): it begins
+      filter       write a filter (JSON or a query), or a JSON list of them: it begins
       events       read events as they come, a JSON line each
       eose         waits until what is stored has come
       ctl status   relays URL…, close

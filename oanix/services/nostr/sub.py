@@ -20,7 +20,7 @@ from oanix.kit import (
     facts,
 )
 from oanix.lib.nostr import Event, Filter, Invalid, decode, encode
-from oanix.lib.nostr.query import parse_query
+from oanix.lib.nostr.query import parse_query, unknown_name
 from oanix.node import READABLE, WOULD_BLOCK, Handle, WouldBlock
 from oanix.services.nostr.asking import Asking, Seen
 from oanix.services.nostr.keeping import address
@@ -35,6 +35,12 @@ FILTERS_MAX: Final = 20
 FILTER_LINE: Final = 1 << 18
 RECORDS: Final = 4_096
 BYTES: Final = 4 << 20
+"""What is kept of what comes."""
+
+STORED_RECORDS: Final = 16_384
+STORED_BYTES: Final = 32 << 20
+"""What is kept of what is stored until somebody has read it: relays give it faster than one reads.
+"""
 
 
 def lagged(count: int) -> bytes:
@@ -46,7 +52,7 @@ class Sub(Asking):
     """What one subscription hears."""
 
     def __init__(self, nostr: Nostr) -> None:
-        self.ring = Ring(RECORDS, BYTES, lagged)
+        self.ring = Ring(STORED_RECORDS, STORED_BYTES, lagged)
         self.filters: tuple[Filter, ...] = ()
         self.bell = Bell()
         self.received = 0
@@ -58,6 +64,8 @@ class Sub(Asking):
         self._name = nostr.pool.name()
         self._relays: dict[str, str] = {}
         """What each relay said last: nothing yet, `finish`, `more`, `-`, or its refusal."""
+        self._live_from: int | None = None
+        """The number of the record before which all that is stored has come."""
 
     # Asking --------------------------------------------------------------------------------------
 
@@ -85,7 +93,18 @@ class Sub(Asking):
     def _say(self, url: str, text: str) -> None:
         if url in self._relays:
             self._relays[url] = text
+            if self._live_from is None and self.settled:
+                self._live_from = self.ring.next
             self.bell.ring()
+
+    def passed(self, number: int) -> None:
+        """Note up to which record somebody has read; beyond what was stored, less is kept."""
+        if self._live_from is not None and number >= self._live_from:
+            self.ring.max_records, self.ring.max_bytes = RECORDS, BYTES
+
+    def _await_stored(self) -> None:
+        self._live_from = None
+        self.ring.max_records, self.ring.max_bytes = STORED_RECORDS, STORED_BYTES
 
     # What its files do ---------------------------------------------------------------------------
 
@@ -105,6 +124,7 @@ class Sub(Asking):
         self._drop()
         self.filters = tuple(filters)
         self._relays = dict.fromkeys(urls, "")
+        self._await_stored()
         for link in links:
             link.ask(self._name, self.filters, self)
         self.bell.ring()
@@ -124,6 +144,7 @@ class Sub(Asking):
                     self._relays[url] = f"lost {error.strerror}"
                     continue
                 self._relays[url] = ""
+                self._await_stored()
                 link.ask(self._name, wanted, self)
 
     def end(self) -> None:
@@ -177,6 +198,7 @@ class _EventsHandle(StreamHandle):
 
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         answer = super().try_read(size, offset)
+        self._sub.passed(self._cursor)
         if answer == b"" and size > 0 and self._sub.failed is not None and not self._told:
             self._told = True
             raise self._sub.failed.with_traceback(None)
@@ -233,11 +255,21 @@ def parse_filters(text: str) -> list[Filter]:
         if not text.startswith(("{", "[")):
             return [parse_query(text)]
         said = decode(text)
-        found = [Filter.parse(one) for one in (said if isinstance(said, list) else [said])]
+        found = [_known(one) for one in (said if isinstance(said, list) else [said])]
     except Invalid as error:
         raise fault(errno.EINVAL, f"this is no filter: {error.reason}") from None
     if not 1 <= len(found) <= FILTERS_MAX:
         raise fault(errno.EINVAL, f"a subscription has 1 to {FILTERS_MAX} filters")
+    return found
+
+
+def _known(said: object) -> Filter:
+    """Take a filter whose names are all known: one that is misspelt would ask for everything."""
+    found = Filter.parse(said)
+    assert isinstance(said, dict)
+    unknown = {name for name, value in said.items() if value is not None} - found.decoded().keys()
+    if unknown:
+        raise unknown_name(min(unknown))
     return found
 
 
@@ -250,7 +282,8 @@ def rows(view: "NostrView", talk: Conversation) -> Rows:
         sub.begin(parse_filters(text.strip()), view.access(opening))
 
     def show(opening: Opening) -> str:
-        return "".join(encode(one.decoded()).decode() + "\n" for one in sub.filters)
+        said = [one.decoded() for one in sub.filters]
+        return encode(said if len(said) != 1 else said[0]).decode() + "\n" if said else ""
 
     return (
         ("ctl", 0o200, Ctl({

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from oanix.errors import Missing, fault
+from oanix.errors import Denied, Missing, fault
 from oanix.kit import Handler, Opening, Snapshot, TableDirectory
 from oanix.kit.file import File
 from oanix.kit.rules import OURS, open_rules
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 512
 """Files whose number stays the same for whoever asks again."""
+
+REMEDY: Final = "the owner of the relay changes the rules in its file policy"
+"""What would allow what a rule of a relay refuses."""
 
 SETTINGS: Final = (
     "name", "description", "banner", "icon", "contact", "terms_of_service", "pubkey",
@@ -176,6 +179,7 @@ class Asked(Named):
 async def _found(relay: "Relay", asked: "Filter") -> bytes:
     """Give the stored events as JSON lines. Raises OSError."""
     from oanix.lib.nostr import Invalid
+    from oanix.lib.nostr.query import format_query
     from oanix.services.relay.policy import Guest
     from oanix.services.relay.reading import TimeUp
 
@@ -183,7 +187,8 @@ async def _found(relay: "Relay", asked: "Filter") -> bytes:
     try:
         refused = relay.core.policy.asking([asked], guest)
         if refused is not None:
-            raise fault(errno.EACCES, refused)
+            what = f"read {format_query(asked)}"
+            raise Denied(refused, what=what, rule=refused, remedy=REMEDY)
         found, _ = await relay.core.query([asked], guest)
     except Invalid as error:
         raise fault(errno.EINVAL, error.reason) from None

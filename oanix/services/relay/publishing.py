@@ -14,6 +14,7 @@ from oanix.kit.awaited import AwaitedLines, Start
 from oanix.lib.nostr import Event, Invalid, encode
 from oanix.node import READABLE, WRITABLE
 from oanix.services.relay.core import Core
+from oanix.services.relay.files import REMEDY
 from oanix.services.relay.policy import Guest
 from oanix.services.relay.rules import Outcome
 
@@ -67,8 +68,6 @@ def refusal(outcome: Outcome, event: Event) -> OSError:
     prefix = outcome.message.partition(":")[0]
     number = ERRNOS.get(prefix, errno.EACCES)
     if number == errno.EACCES:
-        return Denied(
-            outcome.message, what=f"publish {event.id}", rule=outcome.message,
-            remedy="the owner of the relay changes the rules in its file policy",
-        )  # fmt: skip
+        said = outcome.message
+        return Denied(said, what=f"publish {event.id}", rule=said, remedy=REMEDY)
     return fault(number, outcome.message)

@@ -49,7 +49,7 @@ class RelayFs(TableService):
     cat /relay/info.json            what it says of itself (NIP-11)
     cat /relay/req/kinds=1          stored events, newest first, a JSON line each
     cat /relay/events/ID            one event
-    tail -f /relay/live             events as they are taken
+    cat /relay/live                 events as they are taken, without end
     cat event.json > /relay/publish
     cat /relay/policy               who may write and read what; > and >> change it
     """
