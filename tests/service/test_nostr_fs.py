@@ -521,6 +521,9 @@ async def test_the_outbox_outlives_a_restart(tmp_path: Path) -> None:
     async with user(tmp_path / "n", clock) as it:
         await it.ctl(f"relay add {url}")
         await it.write("/publish", "I shall be there")
+        link = it.fs.nostr.pool.link(url)
+        await until(lambda: link.error is not None and link.state == "idle")
+        assert (await it.reach.text("/relays")).startswith(f"{url} rw waiting no connection to")
     async with relay(tmp_path / "1", clock, port=port) as one, user(tmp_path / "n", clock) as it:
         await until(lambda: one.fs.relay.core.stats()["accepted"] == 1)
         assert [event.content for event in await one.events()] == ["I shall be there"]

@@ -366,6 +366,9 @@ class Nostr:
             chosen, link = self.choice.find(url), links.get(url)
             use = chosen.use if chosen else ("rw" if url == OWN and not len(self.choice) else "-")
             state = link.state if link else "idle"
+            if link and state == "idle" and link.error is not None:
+                # Between two tries to deliver nobody else wants it; it is not there all the same.
+                state = "waiting"
             error = _reason(link) if link and state == "waiting" else ""
             auth = " no-auth" if chosen and not chosen.auth else ""
             lines.append(f"{url} {use} {state}{auth}{f' {error}' if error else ''}\n")
