@@ -9,7 +9,7 @@ import pytest
 from tests.commands import TIME_OUT_S
 
 WORK = """
-import signal, sys, time
+import itertools, select, signal, sys, time
 from contextlib import asynccontextmanager
 import trio
 from oanix.cli.running import run_work
@@ -35,24 +35,30 @@ async def waits():
 
 async def stubborn():
     async with opened():
+        heeds = signal.getsignal(signal.SIGINT)
         say("ready")
+        while signal.getsignal(signal.SIGINT) == heeds:
+            time.sleep(0.001)
+        say("told")
         time.sleep(600)
 
 async def ends(what):
     return what
 
-async def loops():
+async def loops(ends=False):
     async with opened():
         say("ready")
         # Most of the time it is in the midst of something.
-        for number in range(10_000_000):
+        for number in itertools.count():
             if number % 1000 == 0:
                 await trio.lowlevel.checkpoint()
+                if ends and select.select([sys.stdin], [], [], 0)[0]:
+                    break
         say("not interrupted")
 
 try:
     say(run_work(*{"waits": [waits], "stubborn": [stubborn], "loops": [loops],
-                   "ends": [ends, "ended"]}[sys.argv[1]]))
+                   "loops until told": [loops, True], "ends": [ends, "ended"]}[sys.argv[1]]))
 except KeyboardInterrupt:
     say("interrupted")
 say(signal.getsignal(signal.SIGINT) == signal.default_int_handler)
@@ -61,7 +67,8 @@ say(signal.getsignal(signal.SIGINT) == signal.default_int_handler)
 
 def _start(work: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-W", "error", "-c", WORK, work], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)  # fmt: skip
 
 
 @pytest.mark.parametrize("work", ["waits", "loops"])
@@ -78,13 +85,10 @@ def test_the_second_ctrl_c_ends_work_that_does_not_give_way() -> None:
     process = _start("stubborn")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    # Of two signals at once the second may be lost, as neither was taken yet.
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(0.1)
-        except subprocess.TimeoutExpired:
-            continue
+    process.send_signal(signal.SIGINT)
+    # Of two signals at once the second may be lost, and a third would be one for what ends it.
+    assert process.stdout.readline() == "told\n"
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=TIME_OUT_S)
     assert out.endswith("interrupted\nTrue\n")
 
@@ -97,7 +101,7 @@ def test_work_that_ends_gives_its_result() -> None:
 def test_ctrl_c_stays_ignored_where_it_was() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = _start("loops")
+        process = _start("loops until told")
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
