@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from oanix.dvm import Command, Failed, Request
 from oanix.lib.nostr import LocalSigner, Template
@@ -97,10 +98,23 @@ async def _pids(path: Path, count: int) -> list[int]:
 FAMILY = "sleep 1000 & echo $! >> {0}; echo $$ >> {0}; "
 
 
-async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(tmp_path: Path) -> None:
+async def test_a_program_that_takes_too_long_is_killed_with_all_it_started(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
     pids = tmp_path / "pids"
-    said = await fails(sh(FAMILY.format(pids) + "wait", time_s=0.2), tmp_path)
+
+    async def time_passes() -> None:
+        while not (pids.exists() and pids.read_text().count("\n") == 2):
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(0.2)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(time_passes)
+        # It is told its input only once its time counts.
+        script = "cat >/dev/null; " + FAMILY.format(pids) + "wait"
+        said = await fails(sh(script, time_s=0.2), tmp_path)
     assert said == "the job took longer than 0.2 s"
+    mock_clock.rate = 1
     found = await _pids(pids, 2)
     await until(lambda: not any(map(_alive, found)))
 
