@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-TIME_OUT_S = 30
+TIME_OUT_S = 120
 
 
 @frozen

@@ -85,7 +85,7 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for path in mounts:
         subprocess.run(["fusermount3", "-u", "-z", path], check=True)
     running = {
-        pid: _command(pid) for pid in _children() - children_before if not _ends(pid, seconds=2)
+        pid: _command(pid) for pid in _children() - children_before if not _ends(pid, seconds=10)
     }
     for pid in running:
         os.kill(pid, signal.SIGKILL)

@@ -13,7 +13,8 @@ from tests.commands import TIME_OUT_S, Oanix
 from tests.scheduler.jobs_help import ECHO, FLOOD, SPIN, saying
 from tests.scheduler.modules import wasm
 
-pytestmark = pytest.mark.slow
+# What is compiled takes its time on a machine that has other things to do.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
