@@ -27,10 +27,10 @@ from oanix.store import Store
 from tests.reach import ROOT, Reach
 from tests.web.asking import OPEN
 
-PATIENCE_S = 20
+PATIENCE_S = 40
 QUICK = LinkTimes(
     connect=5, answer=5, first_retry=0.05, last_retry=0.2, refused_retry=0.2, leave=1,
-    later=0.2, lists=0.4,
+    later=0.2, lists=5,
 )  # fmt: skip
 SECRETS = {name: bytes([n]) * 32 for n, name in enumerate(("ann", "bob", "eve"), 1)}
 SIGNERS = {name: LocalSigner(value, now=lambda: 0) for name, value in SECRETS.items()}

@@ -100,6 +100,7 @@ async def test_an_inbox_goes_on_where_one_of_its_relays_refuses(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_letters_that_come_faster_than_a_signer_opens_them_are_told(tmp_path: Path) -> None:
     clock = Clock()
     bob = LocalSigner(bytes([2]) * 32, now=lambda: clock.now)

@@ -114,7 +114,7 @@ async def test_a_relay_that_hangs_holds_up_no_answer_to_somebody(tmp_path: Path)
     async with (
         relay(tmp_path / "1", clock) as one,
         speaking() as hung,
-        user(tmp_path / "n", clock, times=evolve(QUICK, connect=600)) as it,
+        user(tmp_path / "n", clock, times=evolve(QUICK, connect=600, lists=0.4)) as it,
     ):
         await it.ctl(f"relay add {one.url}", f"relay add {hung}", "timeout 600")
         many = [["p", LocalSigner(bytes([n]) * 32, now=clock).pubkey] for n in range(9, 15)]

@@ -132,7 +132,7 @@ async def test_a_last_line_without_its_newline_is_published_at_the_close(tmp_pat
         opened = await reach.open("/publish", os.O_WRONLY)
         await opened.write(reach.caller, event.json(), 0)
         opened.close(reach.caller)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while service.relay.core.stats()["accepted"] < 1:
                 await service.relay.core.accepted.bell.wait()
         assert await reach.read(f"/events/{event.id}") == event.json() + b"\n"

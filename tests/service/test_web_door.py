@@ -42,7 +42,8 @@ ROUTES = (
     Route(path="/fails", page=failing),
 )  # fmt: skip
 CHUNKED = "POST /page HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-QUICK = Bounds(head_s=0.3, body_s=0.3, idle_s=0.3, grace_s=0.3, body_bytes=1000)
+QUICK = Bounds(head_s=0.3, body_s=0.3, idle_s=0.3, grace_s=0.3)
+PATIENCE_S = 20
 
 
 @define
@@ -66,7 +67,7 @@ class Port:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while not true():  # noqa: ASYNC110
             await trio.sleep(0.005)
 
@@ -76,7 +77,7 @@ async def answer(stream: trio.abc.Stream) -> tuple[int, dict[str, str], bytes]:
     http.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
     http.send(h11.EndOfMessage())
     status, headers, body = 0, {}, b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
@@ -121,7 +122,7 @@ async def test_requests_that_come_together_are_answered_in_order() -> None:
         both = get("/page?a") + get("/page?b", "Connection: close")
         await stream.send_all(both.encode())
         data = b""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while part := await stream.receive_some():
                 data += part
         assert data.index(b"GET a ") < data.index(b"GET b ")
@@ -150,7 +151,7 @@ async def test_requests_that_come_together_are_answered_in_order() -> None:
     ],
 )  # fmt: skip
 async def test_each_request_gets_its_answer(request_text: str, status: int, words: str) -> None:
-    async with port(QUICK) as it:
+    async with port(Bounds(body_bytes=1000)) as it:
         found, _, body = await it.ask(request_text)
         assert found == status
         assert words in body.decode()
@@ -202,14 +203,14 @@ async def test_a_conversation_begins_with_every_byte_also_after_a_page() -> None
 async def test_who_says_nothing_or_half_is_sent_away() -> None:
     async with port(QUICK) as it:
         async with await it.connect() as stream:
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 assert await stream.receive_some() == b""
         for text in ("GET /pa", get("/page", "Content-Length: 9", method="POST")):
             assert (await it.ask(text))[0] == 408
         async with await it.connect() as stream:
             await stream.send_all(get().encode())
             await answer(stream)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 assert await stream.receive_some() == b""
         await it.until(0)
 
@@ -235,7 +236,7 @@ async def test_the_oldest_of_too_many_half_open_connections_ends() -> None:
         for n in range(1, 5):
             streams.append(await it.connect())
             await it.until(min(n, 3))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             with suppress(trio.BrokenResourceError):
                 assert await streams[0].receive_some() == b""
         await streams[3].send_all(get().encode())
@@ -248,7 +249,7 @@ async def test_closing_ends_what_is_under_way_and_nothing_is_left() -> None:
     left = []
     routes = (Route(path="/", talk=echo, leave=lambda: left.append(True)),)
     listeners = await listen("127.0.0.1:0")
-    door = WebDoor(routes, QUICK)
+    door = WebDoor(routes, Bounds(grace_s=0.3))
     number = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         async with door.serving(listeners):
@@ -274,7 +275,7 @@ async def test_tls_serves_the_same() -> None:
     )
     ca.issue_cert("127.0.0.1").configure_cert(server)
     ca.configure_trust(client)
-    async with port(QUICK, server) as it:
+    async with port(tls=server) as it:
         stream = trio.SSLStream(await it.connect(), client, server_hostname="127.0.0.1")
         await stream.send_all(get("/page?tls").encode())
         assert (await answer(stream))[2] == b"GET tls "
@@ -286,7 +287,7 @@ async def test_tls_serves_the_same() -> None:
             assert await socket.receive() == "hello"
         async with await it.connect() as plain:
             await plain.send_all(get().encode())
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 try:
                     while await plain.receive_some():
                         pass
@@ -329,7 +330,7 @@ async def test_the_bound_of_an_address_is_of_who_asks_through_a_proxy() -> None:
             await socket.send("still here")
             assert await socket.receive() == "still here"
         await first.close()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while it.door.connections > 2:
                 await trio.lowlevel.checkpoint()
         third = await talk("2a00::3")

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from oanix.services.workspace import WorkspaceFs, marks
-from tests.service.workspaces import ME, WATCHED_S, Served, on_host, served
+from tests.service.workspaces import ME, Served, on_host, served
 
 _numbers = itertools.count()
 
@@ -198,7 +198,7 @@ async def test_lost_events_make_everything_known_look_changed(
         version = opened.version
         opened.close(ME)
         on_host(tmp_path, f"cd d; seq -f n%g {QUEUE // 2 + 100} | xargs touch; rm n*")
-        await at.announced.until(lambda: at.announced.has(other), 10)
+        await at.announced.until(lambda: at.announced.has(other))
         assert at.announced.has(file)
         assert at.announced.has(at.root, "d")
         again = await file.open(ME, os.O_RDONLY)
@@ -238,7 +238,7 @@ async def test_a_change_is_told_of_within_fifty_milliseconds(tmp_path: Path) -> 
             changed = trio.current_time()
             await at.announced.until(lambda n=number: at.announced.has(at.root, f"n{n}"))
             took.append(trio.current_time() - changed)
-    assert min(took) < WATCHED_S / 10
+    assert min(took) < 0.05
 
 
 def test_nothing_runs_before_it_is_told_to(tmp_path: Path) -> None:

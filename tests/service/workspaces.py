@@ -17,8 +17,7 @@ from oanix.services.workspace import WorkspaceFs
 ME = Caller()
 """The owner, as whom most tests act."""
 
-WATCHED_S = 0.5
-"""Ten times what the watch may take."""
+PATIENCE_S = 20
 
 
 def on_host(folder: Path, script: str) -> None:
@@ -48,9 +47,9 @@ class Announced:
         """Tell whether a change of the node, or of a name in it, was announced."""
         return any(c.qid == channel.node.qid and c.name == name for c in self.changes)
 
-    async def until(self, true: Callable[[], bool], seconds: float = WATCHED_S) -> None:
+    async def until(self, true: Callable[[], bool]) -> None:
         """Wait for what an announcement makes true."""
-        with trio.fail_after(seconds):
+        with trio.fail_after(PATIENCE_S):
             while not true():
                 await self._bell.wait()
 
