@@ -12,7 +12,6 @@ import fcntl
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
@@ -201,16 +200,18 @@ async def lock(
     """Hold a lock until the stack is closed.
 
     attempt tries to take it, holder says who has it. One that has no mount point will end soon: it
-    is given `patience_s`. Raises Busy.
+    is given `patience_s`, and so is the next who has it. Raises Busy.
     """
-    end = time.monotonic() + patience_s
+    seen, end = None, 0.0
     while True:
         with ExitStack() as tried:
             if tried.enter_context(attempt()):
                 stack.push(tried.pop_all())
                 return
         other = holder()
-        if other.mountpoint or time.monotonic() >= end:
+        if other != seen:
+            seen, end = other, trio.current_time() + patience_s
+        if other.mountpoint or trio.current_time() >= end:
             raise Busy(what, other)
         await trio.sleep(POLL_S)
 

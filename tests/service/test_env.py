@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from oanix.assembly import Context, default_lines, place
 from oanix.client import Client
 from oanix.env import Busy, OanixEnv, runs, state_folder
 from oanix.env.environment import Serving
+from oanix.env.state import Holder, lock
 from oanix.recipe import Mount, Placed, RecipeError, parse
 
 
@@ -128,6 +131,26 @@ async def test_who_has_no_mount_point_is_waited_for(
         await trio.testing.wait_all_tasks_blocked()
         order.append("first")
     assert order == ["first", "second"]
+
+
+async def test_each_that_has_a_lock_before_one_is_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    def pid() -> int:
+        return int(trio.current_time() - began) // 4
+
+    @contextmanager
+    def attempt() -> Iterator[bool]:
+        yield pid() == 5
+
+    with ExitStack() as held:
+        began = trio.current_time()
+        await lock(held, attempt, lambda: Holder(pid()), what="this", patience_s=5)
+        assert trio.current_time() - began == pytest.approx(20, abs=1)
+        began = trio.current_time()
+        with pytest.raises(Busy, match="process 7"):
+            await lock(held, attempt, lambda: Holder(7), what="this", patience_s=5)
+        assert trio.current_time() - began == pytest.approx(5, abs=1)
 
 
 async def test_two_directories_are_served_at_the_same_time(tmp_path: Path, state: str) -> None:
