@@ -16,6 +16,8 @@ from oanix.lib.nostr import encode
 
 JOB_FILE: Final = "job.json"
 PID_FILE: Final = "pid"
+JOB: Final = "OANIX_JOB"
+"""The variable that names the job."""
 CHUNK: Final = 65_536
 
 
@@ -56,7 +58,7 @@ class Command:
     async def run(self, request: Request, text: str, folder: Path) -> str:
         """Do a job. Raises Failed when the program fails, takes too long or says too much."""
         await trio.Path(folder / JOB_FILE).write_bytes(encode(request.described()) + b"\n")
-        environment = {**self.environment, "OANIX_JOB": request.id}
+        environment = {**self.environment, JOB: request.id}
         try:
             process = await trio.lowlevel.open_process(
                 [*self.words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder,
@@ -87,9 +89,10 @@ class Command:
         try:
             pid, began = (folder / PID_FILE).read_text().split()
         except (FileNotFoundError, ValueError):
-            return  # it was killed before it could write that, or after all was done
+            # It was killed before it could write that, or after all was done.
+            pid, began = _leader_in(folder), ""
         # The number alone could be another program's by now.
-        if pid.isdigit() and _began(int(pid)) == began:
+        if pid.isdigit() and (not began or _began(int(pid)) == began):
             with suppress(ProcessLookupError):
                 os.killpg(int(pid), signal.SIGKILL)
 
@@ -115,6 +118,20 @@ def _began(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _leader_in(folder: Path) -> str:
+    """Give the number of the program that was started for a job in a folder; empty for none."""
+    here = os.path.realpath(folder)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        # Most are of others, or have ended by now.
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd") != here or os.getsid(int(pid)) != int(pid):
+                continue
+            # Somebody's shell may have gone there to look.
+            if f"\0{JOB}=".encode() in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
+                return pid
+    return ""
 
 
 async def _tell(process: trio.Process, text: bytes) -> None:

@@ -157,6 +157,24 @@ async def test_a_program_whose_worker_was_killed_is_ended_by_the_next(tmp_path: 
     command.end_leftover(tmp_path / "none")
 
 
+async def test_a_program_whose_worker_was_killed_before_it_noted_it_is_ended_too(
+    tmp_path: Path,
+) -> None:
+    command, pids = sh("exec sleep 1000"), tmp_path / "pid"
+    visitor = await trio.lowlevel.open_process(
+        ["sleep", "1000"], cwd=tmp_path, start_new_session=True
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_ended_by_signal, command, tmp_path)
+        [pid, _] = await _pids(pids, 1)
+        pids.unlink()
+        command.end_leftover(tmp_path)
+    assert not _alive(pid)
+    assert visitor.poll() is None
+    visitor.kill()
+    await visitor.wait()
+
+
 async def _ended_by_signal(command: Command, folder: Path) -> None:
     assert await fails(command, folder) == "the program was ended by signal 9"
 
