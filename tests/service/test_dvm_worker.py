@@ -153,7 +153,7 @@ async def test_a_job_is_done_and_its_result_has_the_tags_of_the_nip(tmp_path: Pa
         assert feedback.tags == (("status", "processing"), ("e", job.id), ("p", ANN))
         await it.becomes(job, "done")
         assert jobs.counts() == {"done": 1}
-        assert list((tmp_path / "dvm" / "work").iterdir()) == []
+        await until(lambda: list((tmp_path / "dvm" / "work").iterdir()) == [])
         assert [state for _, state in it.reported] == ["waiting", "running", "done"]
 
 
@@ -384,7 +384,7 @@ def _foreign(url: str) -> list[tuple[int, str, str]]:
         wanted = nostr_sdk.Filter().kinds(kinds).event(event.id())
         for _ in range(200):
             got = await client.fetch_events(
-                nostr_sdk.ReqTarget.auto([wanted]), timedelta(seconds=5)
+                nostr_sdk.ReqTarget.auto([wanted]), timedelta(seconds=20)
             )
             if len(got) == 2:
                 break

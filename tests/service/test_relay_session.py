@@ -24,7 +24,7 @@ from oanix.services.relay.rules import RelayLimits
 from oanix.services.relay.session import FAULTS, Session, Shared
 from tests.service.test_relay_core import ANN, BOB, EVE, NOW, URL, note
 
-PATIENCE_S = 10
+PATIENCE_S = 40
 
 
 @define
@@ -380,7 +380,7 @@ def _foreign(url: str, event: nostr_sdk.Event) -> list[str]:
         sent = await client.send_event(event)
         assert len(sent.success) == 1
         wanted = nostr_sdk.Filter().author(event.author())
-        got = await client.fetch_events(nostr_sdk.ReqTarget.auto([wanted]), timedelta(seconds=5))
+        got = await client.fetch_events(nostr_sdk.ReqTarget.auto([wanted]), timedelta(seconds=20))
         await client.shutdown()
         return [one.id().to_hex() for one in got]
 

@@ -22,7 +22,7 @@ from oanix.cli.passphrase import (
 )
 from oanix.cli.secret import secret
 from oanix.lib.vault import FILE, Passphrase, RingKey, Vault
-from tests.commands import Oanix
+from tests.commands import TIME_OUT_S, Oanix
 from tests.reach import refused
 from tests.service.vaults import CHEAP, PHRASE, RULE, VALUE, Ring, made, opened, sent
 
@@ -249,7 +249,7 @@ def converse(oanix: Oanix, words: list[str], *answers: str) -> tuple[int, str]:
         for answer in answers:
             shown += until_hidden_prompt(ours, theirs)
             os.write(ours, answer.encode() + b"\n")
-        process.wait(30)
+        process.wait(TIME_OUT_S)
         while select.select([ours], [], [], 0)[0]:
             shown += os.read(ours, 4096).decode()
     finally:
@@ -263,7 +263,7 @@ def converse(oanix: Oanix, words: list[str], *answers: str) -> tuple[int, str]:
 def until_hidden_prompt(ours: int, theirs: int) -> str:
     shown = ""
     while not shown.endswith(": ") or termios.tcgetattr(theirs)[3] & termios.ECHO:
-        assert select.select([ours], [], [], 20)[0], shown
+        assert select.select([ours], [], [], TIME_OUT_S)[0], shown
         shown += os.read(ours, 4096).decode()
     return shown
 

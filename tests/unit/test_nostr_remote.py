@@ -323,7 +323,7 @@ def _foreign(url: str) -> tuple[str, str, str]:
     async def talk() -> tuple[str, str, str]:
         signer = nostr_sdk.NostrConnect(
             nostr_sdk.NostrConnectUri.parse(url), nostr_sdk.Keys.generate(),
-            timedelta(seconds=10), None,
+            timedelta(seconds=40), None,
         )  # fmt: skip
         key = await signer.get_public_key_async()
         assert key is not None
