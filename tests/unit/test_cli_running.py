@@ -109,3 +109,19 @@ def test_ctrl_c_stays_ignored_where_it_was() -> None:
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=TIME_OUT_S)
     assert (out, said) == ("not interrupted\ncloses\nclosed\nNone\nFalse\n", "")
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_a_command_is_loaded_ends_it_without_a_traceback() -> None:
+    # It tells each module that it has imported, and would then wait for a key.
+    words = (sys.executable, "-X", "importtime", "-m", "oanix", "nostr", "key", "import")
+    for module in (b" click", b" oanix.errors"):
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if line.rstrip().endswith(module):
+                    process.send_signal(signal.SIGINT)
+                    break
+            _, said = process.communicate(timeout=TIME_OUT_S)
+        assert b"Traceback" not in said
+        assert process.returncode in (-signal.SIGINT, 130)
