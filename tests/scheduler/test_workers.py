@@ -1,10 +1,12 @@
 """Workers: guests in processes of their own, whose calls are served on their memory from here."""
 
 import json
+import math
 import os
 import signal
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ import trio.testing
 from oanix.scheduler.engine import BadModule, Ended, Exit, Function, GuestLimits
 from oanix.scheduler.modules import Modules
 from oanix.scheduler.workers import Pool, WorkerDied, WorkerGuest, wire
+from oanix.scheduler.workers.pool import OVERDUE_S
 from tests.scheduler.modules import slow_to_compile, wasm
 
 pytestmark = pytest.mark.slow
@@ -225,7 +228,7 @@ async def test_a_guest_is_cancelled_wherever_it_is(tmp_path: Path, body: str) ->
     async with workers(tmp_path, host("f", "", never)) as there:
         await there.run('(func (export "_start"))')
         begun = trio.Event()
-        with trio.fail_after(2), trio.CancelScope() as scope:
+        with trio.fail_after(10), trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
 
                 async def run() -> None:
@@ -253,7 +256,7 @@ async def test_a_worker_that_is_killed_costs_its_own_guests_alone(tmp_path: Path
                 begun += 1
 
             try:
-                await there.run(spin, limits=GuestLimits(wall=5, cpu=5), begun=seated)
+                await there.run(spin, limits=GuestLimits(wall=60, cpu=60), begun=seated)
             except WorkerDied:
                 died += 1
 
@@ -276,8 +279,9 @@ async def test_a_worker_that_stands_still_is_ended_with_its_guest(tmp_path: Path
 
         def stop(guest: WorkerGuest) -> None:
             os.kill(worker, signal.SIGSTOP)
+            scope.cancel()
 
-        with trio.move_on_after(0.1) as scope:
+        with trio.CancelScope() as scope:
             await there.run('(func (export "_start"))', begun=stop)
         assert scope.cancelled_caught
         await until(lambda: worker not in there.pool.processes)
@@ -332,6 +336,37 @@ async def test_a_worker_that_compiles_for_nobody_ends_after_its_guests(tmp_path:
         assert worker in there.pool.processes
         going.set()
         await until(lambda: worker not in there.pool.processes)
+
+
+async def test_a_server_that_stood_still_hears_its_workers_out(tmp_path: Path) -> None:
+    """As by Ctrl-Z, or with its machine."""
+    going, begun = trio.Event(), list[WorkerGuest]()
+
+    async def waiting() -> int:
+        await going.wait()
+        return 7
+
+    waits = host("f", "", lambda guest: waiting())
+    async with workers(tmp_path, waits) as there, trio.open_nursery() as nursery:
+
+        async def other() -> None:
+            ended = await there.run(importing("f", "", "(drop (call $f))"))
+            assert (ended.code, ended.trap) == (0, "")
+
+        async def spins() -> None:
+            spin = '(func (export "_start") (loop $l (br $l)))'
+            ended = await there.run(spin, limits=GuestLimits(wall=0.5), begun=begun.append)
+            assert ended.limit == "wall"
+            going.set()
+
+        nursery.start_soon(other)
+        await until(lambda: bool(there.pool.processes))
+        before = there.pool.processes
+        nursery.start_soon(spins)
+        await until(lambda: bool(begun) and begun[0].overdue(math.inf))
+        threading.Event().wait(0.5 + OVERDUE_S + 0.5)
+        await going.wait()
+        assert there.pool.processes == before
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -26,7 +26,8 @@ SILENT_S: Final = 10.0
 """A worker with guests that has said nothing for so long is ended: it speaks often."""
 
 LOOK_S: Final = 0.5
-"""How often a worker with guests is looked at."""
+"""How often a worker with guests is looked at, and how long one that is late is heard out: what it
+said while this process stood still has not been read yet."""
 
 IDLE_S: Final = 60.0
 """A worker without guests is ended after so long."""
@@ -102,18 +103,29 @@ class _Worker:
                 os.close(descriptor)
 
     async def _watch(self) -> None:
+        late_since: float | None = None
         while True:
             with trio.move_on_after(LOOK_S if self.guests or self.leaving else IDLE_S):
                 await self._taken.wait()
             now = trio.current_time()
-            if self.guests or self.leaving:
-                late = any(guest.overdue(now - OVERDUE_S) for guest in self.guests.values())
-                late = late or any(until < now for until in self.leaving.values())
-                if late or now - self.heard > SILENT_S:
-                    log.warning("worker=%d does not answer, and is ended", self.process.pid)
-                    self.kill()
-            elif self.retired or now - self.heard > IDLE_S:
+            if not self._late(now):
+                late_since = None
+            elif late_since is None:
+                late_since = now
+            elif now >= late_since + LOOK_S:
+                log.warning("worker=%d does not answer, and is ended", self.process.pid)
                 self.kill()
+            if not self.guests and not self.leaving and (self.retired or now - self.heard > IDLE_S):
+                self.kill()
+
+    def _late(self, now: float) -> bool:
+        if not self.guests and not self.leaving:
+            return False
+        return (
+            now - self.heard > SILENT_S
+            or any(guest.overdue(now - OVERDUE_S) for guest in self.guests.values())
+            or any(until < now for until in self.leaving.values())
+        )
 
     @property
     def alive(self) -> bool:
