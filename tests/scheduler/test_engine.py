@@ -169,32 +169,28 @@ SPIN = '(func (export "_start") (loop $l (br $l)))'
 async def test_a_guest_that_spins_leaves_the_others_their_turn_and_can_be_cancelled(
     way: Way,
 ) -> None:
-    turns = 0
-
     async def count() -> None:
-        nonlocal turns
-        while True:
+        for _ in range(20):
             await trio.sleep(0.001)
-            turns += 1
+        scope.cancel()
 
-    began = time.monotonic()
-    with trio.move_on_after(0.2) as scope:
+    with trio.fail_after(10), trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(count)
             await run(way, SPIN)
     assert scope.cancelled_caught
-    assert time.monotonic() - began < 0.2 + 0.25
-    assert turns > 5
 
 
 async def test_a_guest_in_a_loop_of_calls_leaves_the_others_their_turn(way: Way) -> None:
-    turns = 0
+    used = 0.0
 
     async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
+        nonlocal used
+        began = time.thread_time()
+        for _ in range(40):
             await trio.lowlevel.checkpoint()
+        used = time.thread_time() - began
+        nursery.cancel_scope.cancel()
 
     def busy(guest: Guest) -> int:
         return sum(range(20_000)) & 1
@@ -202,11 +198,9 @@ async def test_a_guest_in_a_loop_of_calls_leaves_the_others_their_turn(way: Way)
     text = importing("f", "", "(loop $l (drop (call $f)) (br $l))")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
-        ended = await run(way, text, host("f", "", busy), limits=GuestLimits(wall=1))
-        nursery.cancel_scope.cancel()
-    assert ended.limit == "wall"
-    # Every 5 ms, and a fifth of that where the machine is busy.
-    assert turns > 40
+        await run(way, text, host("f", "", busy), limits=GuestLimits(wall=50, cpu=50))
+    # Every 5 ms of a processor's time, whoever else has it; five times that is the limit here.
+    assert 0 < used < 1
 
 
 async def test_a_guest_that_waits_can_be_cancelled(way: Way) -> None:
@@ -252,7 +246,8 @@ async def test_a_limit_that_is_passed_is_named(
     began = time.monotonic()
     ended = await run(way, text, limits=limits)
     assert (ended.code, ended.trap, ended.limit) == (None, "", limit)
-    assert time.monotonic() - began < 1
+    # The stated figure is 250 ms; ten times that is the limit here.
+    assert time.monotonic() - began < 0.05 + 2.5
 
 
 async def test_memory_grows_to_its_limit_and_no_further(way: Way) -> None:

@@ -110,7 +110,7 @@ async def test_the_end_of_a_job_ends_those_that_it_ordered(here: Jobs) -> None:
     waits = await inside.start("hello", after=[runs])
     await here.reached(runs, "running")
     await here.tell(mine, "kill")
-    with trio.fail_after(2):
+    with trio.fail_after(10):
         for number in (runs, draft, child, waits):
             assert await here.wait(number) == f"cancelled job {mine} ended"
         assert await here.wait(grandchild) == f"cancelled job {child} ended"

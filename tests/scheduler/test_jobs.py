@@ -161,7 +161,8 @@ async def test_a_job_is_killed_stopped_and_goes_on(here: Jobs) -> None:
     number = await here.start("spin")
     await here.reached(number, "running")
     await here.tell(number, "kill")
-    with trio.fail_after(1):
+    # The stated figure is 250 ms; ten times that is the limit here.
+    with trio.fail_after(2.5):
         assert await here.wait(number) == "cancelled killed KILL"
     with pytest.raises(ProcessLookupError, match="has ended"):
         await here.tell(number, "kill")
@@ -181,16 +182,24 @@ async def test_a_job_is_killed_stopped_and_goes_on(here: Jobs) -> None:
 
 
 async def test_a_running_job_stands_still(here: Jobs) -> None:
-    number = await here.start("spin", limits={"cpu": 5, "wall": 20})
-    await here.reached(number, "running")
-    await here.until(number, "cpu", lambda said: said > "0.001 of 5.000", "usage")
+    number = await here.start("spin", limits={"cpu": 50, "wall": 50})
+
+    async def used() -> float:
+        return float((await here.fact(number, "cpu", "usage")).split()[0])
+
+    await here.until(number, "cpu", lambda said: not said.startswith(("-", "0.000")), "usage")
     await here.tell(number, "stop")
-    await trio.lowlevel.checkpoint()
-    before = await here.fact(number, "cpu", "usage")
-    for _ in range(50):
-        await trio.lowlevel.checkpoint()
-    assert await here.fact(number, "cpu", "usage") == before
-    await here.tell(number, "cont\nkill")
+    with trio.fail_after(20):
+        # Its worker says four times a second what it has used.
+        before, since = await used(), trio.current_time()
+        while trio.current_time() < since + 1:
+            with trio.move_on_after(0.05):
+                await here.service.scheduler.bell.wait()
+            if (now := await used()) != before:
+                before, since = now, trio.current_time()
+    await here.tell(number, "cont")
+    await here.until(number, "cpu", lambda said: float(said.split()[0]) > before, "usage")
+    await here.tell(number, "kill")
     assert await here.wait(number) == "cancelled killed KILL"
 
 
@@ -442,7 +451,7 @@ async def test_a_job_whose_worker_died_is_tried_again_where_its_order_says_so(he
 
 
 async def test_a_trusted_module_may_run_in_the_server(here: Jobs) -> None:
-    number = await here.start("spin", worker=False, limits={"wall": 5})
+    number = await here.start("spin", worker=False, limits={"wall": 50, "cpu": 50})
     await here.until(number, "process", str.isdigit)
     assert int(await here.fact(number, "process")) == os.getpid()
     await here.tell(number, "kill")
