@@ -145,12 +145,14 @@ from tests.service.nostr_help import Clock, user
 async def main():
     async with user(Path(sys.argv[1]), Clock()) as it, trio.open_nursery() as nursery:
         async def write(name):
-            for number in range(100_000):
+            # All that three processes publish is asked for at once in the end.
+            for number in range(40):
                 text = f"{name} {number}"
                 await it.write("/publish", text)
                 print(text, flush=True)
         for name in range(4):
             nursery.start_soon(write, name)
+        nursery.start_soon(trio.sleep_forever)
 
 trio.run(main)
 """

@@ -275,10 +275,12 @@ async def test_a_relay_whose_migration_was_killed_has_all_it_had(tmp_path: Path)
 
 
 STARTING = """
-import sys
+import signal, sys
 from oanix.services.relay.core import Core
 print("ready", flush=True)
-Core.create(sys.argv[1], now=lambda: 0)
+# What is open at the end would be put in order, and its files with it.
+core = Core.create(sys.argv[1], now=lambda: 0)
+signal.pause()
 """
 
 

@@ -277,10 +277,12 @@ async def test_a_clock_that_is_set_a_day_back_or_forth_locks_nobody_out(tmp_path
         it.fs.relay.book.replace("rate write 5/s by=address\n")
         client = await it.on_port()
         kept = refused = 0
-        for hours, count in ((0, 6), (-24, 1), (24, 1), (0, 1)):
+        for hours, least in ((0, 6), (-24, 1), (24, 1), (0, 1)):
             clock[0] = NOW + hours * 3_600
+            wanted = kept + least
             with trio.fail_after(PATIENCE_S):
-                for _ in range(count):
+                # On a busy machine six may take so long that none of them is too many.
+                while kept < wanted or not refused:
                     event = note(f"{kept}", ANN, 1, clock[0])
                     while not (told := await client.put(event))[2]:
                         assert told[3].startswith("rate-limited: ")
@@ -289,7 +291,6 @@ async def test_a_clock_that_is_set_a_day_back_or_forth_locks_nobody_out(tmp_path
             assert (await client.login(ANN))[2] is (hours == 0)
             assert len((await client.stored("s", {"kinds": [1]}))[0]) == kept
             await client.say("CLOSE", "s")
-        assert refused
 
 
 @pytest.mark.slow

@@ -175,13 +175,14 @@ def test_a_database_that_its_user_may_not_write_is_refused() -> None:
 
 
 WRITER = """
-import os, sys
+import os, signal, sys
 from oanix.store import Store
 store = Store.open(sys.argv[1], [sys.argv[2]])
 body = b"y" * 5000
-for number in range(int(sys.argv[3]), 1_000_000):
+for number in range(int(sys.argv[3]), int(sys.argv[4])):
     store.execute("INSERT INTO note VALUES (?, ?)", number, body)
     os.write(1, b"%d\\n" % number)
+signal.pause()
 """
 
 
@@ -189,7 +190,7 @@ for number in range(int(sys.argv[3]), 1_000_000):
 def test_what_a_killed_writer_was_told_is_written_is_there(tmp_path: Path) -> None:
     path, first = tmp_path / "db", 0
     for lines in (1, 40, 300):
-        child = python(WRITER, path, ONE, first)
+        child = python(WRITER, path, ONE, first, 1_000_000)
         assert child.stdout is not None
         told = [int(child.stdout.readline()) for _ in range(lines)]
         child.send_signal(signal.SIGKILL)
@@ -205,7 +206,8 @@ def test_what_a_killed_writer_was_told_is_written_is_there(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_write_ahead_log_cut_anywhere_loses_only_its_last_transactions(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    child = python(WRITER, source, ONE, 0)
+    # So few that the log is never taken into the database, and so can be cut.
+    child = python(WRITER, source, ONE, 0, 30)
     assert child.stdout is not None
     for _ in range(30):
         child.stdout.readline()

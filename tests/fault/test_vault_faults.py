@@ -88,15 +88,16 @@ for name, act in CHANGES.items():
 """
 
 ROTATING = """
-import sys
+import signal, sys
 from pathlib import Path
 from tests.service.vaults import PHRASE, opened
 
 vault = opened(Path(sys.argv[1]))
 vault.unlock(PHRASE)
-for number in range(int(sys.argv[2]), 10**9):
+for number in range(int(sys.argv[2]), int(sys.argv[3])):
     vault.rotate("one", b"value number %d" % number)
     print(number, flush=True)
+signal.pause()
 """
 
 
@@ -126,7 +127,7 @@ def test_a_kill_in_a_loop_of_rotations_loses_none_that_was_acknowledged(tmp_path
     chance = random.Random(3)
     acknowledged = 0
     for _ in range(8):
-        process = start(ROTATING, tmp_path, acknowledged + 1)
+        process = start(ROTATING, tmp_path, acknowledged + 1, 10**9)
         assert process.stdout is not None
         for _ in range(chance.randint(1, 20)):
             assert select.select([process.stdout], [], [], 20)[0]
@@ -223,7 +224,8 @@ def test_a_cut_journal_loses_the_last_change_and_no_more(tmp_path: Path) -> None
     vault = made(tmp_path)
     vault.set("one", VALUE, RULE)
     vault.close()
-    process = start(ROTATING, tmp_path, 1)
+    # One change, so that the journal holds it, and not the database already.
+    process = start(ROTATING, tmp_path, 1, 2)
     assert process.stdout is not None
     assert select.select([process.stdout], [], [], 20)[0]
     process.stdout.readline()
