@@ -77,6 +77,7 @@ def leaves_nothing_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     Fixtures of a wider scope are made before this one, so what they hold is not counted. What is
     found is taken away, as it would be held against the next test or keep the run from ending.
+    What was told to end, or was killed, has a while for it.
     """
     base = tmp_path_factory.getbasetemp().resolve()
     mounts_before, children_before = _fuse_mounts(base), _children()

@@ -138,7 +138,7 @@ def test_ctrl_c_lets_a_reader_go_and_the_job_runs_on(mount: Path) -> None:
             reader.send_signal(signal.SIGINT)
             assert reader.wait(TIME_OUT_S) == -signal.SIGINT
             assert time.monotonic() - began < 2.5
-    assert "state running" in (jobs / number / "status").read_text()
+    wait_until(lambda: "state running" in (jobs / number / "status").read_text())
     (jobs / number / "stdin").write_text("still here\n")
     assert (jobs / number / "wait").read_text() == "completed 0\n"
     assert (jobs / number / "stdout").read_text() == "still here\n"

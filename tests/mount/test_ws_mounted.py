@@ -47,7 +47,7 @@ class Mounted:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.path, env={**os.environ, "URL": self.url + path, "LC_ALL": "C.UTF-8"},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -129,7 +129,7 @@ def test_poll_wakes_when_a_message_has_come(mounted: Mounted) -> None:
     waiting.register(out, select.POLLIN)
     assert waiting.poll(50) == []
     os.write(to, b"hello\n")
-    ((_, events),) = waiting.poll(5000)
+    ((_, events),) = waiting.poll(20_000)
     assert events & select.POLLIN
     assert os.read(out, 100) == b"hello\n"
     for one in (to, out, new):
@@ -137,7 +137,8 @@ def test_poll_wakes_when_a_message_has_come(mounted: Mounted) -> None:
 
 
 def test_a_reader_is_ended_by_a_signal(mounted: Mounted) -> None:
-    script = BEGIN + "timeout -s INT 0.3 cat $n/out || echo $?; grep state $n/status"
+    # Opened first: that waits until the connection is there.
+    script = BEGIN + "exec 4<$n/out; timeout -s INT 0.3 cat <&4 || echo $?; grep state $n/status"
     assert mounted.run(script) == "124\nstate open\n"
 
 
