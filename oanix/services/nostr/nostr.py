@@ -369,7 +369,7 @@ class Nostr:
             if link and state == "idle" and link.error is not None:
                 # Between two tries to deliver nobody else wants it; it is not there all the same.
                 state = "waiting"
-            error = _reason(link) if link and state == "waiting" else ""
+            error = _reason(link) if link else ""
             auth = " no-auth" if chosen and not chosen.auth else ""
             lines.append(f"{url} {use} {state}{auth}{f' {error}' if error else ''}\n")
         return "".join(lines)
