@@ -134,7 +134,7 @@ async def test_a_connection_of_websockets_is_told_at_both_ends() -> None:
         url = {"url": ws.server.url("/echo") + "?key=***"}
         assert deeds.told() == [("open_websocket", url, "connected")]
         await talk.ctl("close")
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             while not deeds.found:
                 await trio.lowlevel.checkpoint()
         assert deeds.told() == [("close_websocket", url, "2 messages in, 2 out")]

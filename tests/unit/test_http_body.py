@@ -7,6 +7,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from oanix.errors import fault
 from oanix.node import READABLE, WOULD_BLOCK, WouldBlock
@@ -192,8 +193,10 @@ async def test_an_attempt_that_was_cancelled_is_made_again() -> None:
     first = Served(data, [WINDOW])
     body = Body(first, again)
     await body.read(WINDOW, SIZE - WINDOW)
-    with trio.move_on_after(0.01) as scope:
-        await body.read(10, 0)
-    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(body.read, 10, 0)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert again.asked == [0]
     assert await body.read(10, 0) == data[:10]
     assert first.closed

@@ -194,7 +194,7 @@ async def test_a_journal_goes_on_where_it_ended(kept: Kept) -> None:
 async def test_records_are_written_while_it_runs_without_being_asked(kept: Kept) -> None:
     async with kept.recording() as (client, journal):
         client.mkdir("/new")
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             while not kept.operations():  # noqa: ASYNC110 (a file tells nobody)
                 await trio.sleep(0.01)
         finding = kept.verify()

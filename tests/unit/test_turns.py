@@ -78,7 +78,7 @@ async def test_one_worker_keeps_the_turn_and_another_takes_it_when_passed_on() -
             nursery.start_soon(second)
             await trio.testing.wait_all_tasks_blocked()
         turns.pass_on()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await release.wait()
     assert sorted(order) == ["first", "first again", "second"]
 
@@ -135,7 +135,7 @@ async def test_closing_ends_a_worker_that_looks_for_the_next_request() -> None:
         with pytest.raises(trio.ClosedResourceError):
             await turns.wait_readable(reading)
 
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
             await trio.lowlevel.checkpoint()

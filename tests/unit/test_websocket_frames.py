@@ -124,7 +124,7 @@ async def tcp_pair() -> tuple[WebSocket, WebSocket]:
 async def test_messages_that_came_together_are_received_together() -> None:
     client, server = await tcp_pair()
     await client.send("one", b"two", "three")
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         got: list[Message] = []
         while len(got) < 3:
             got += await server.receive_all()
@@ -151,7 +151,7 @@ async def test_what_a_socket_does_not_take_at_once_is_sent_later_and_in_order() 
                 got.extend(await client.receive_all())
 
         nursery.start_soon(receive)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             await server.send_texts([b"more"])
             assert not server.unsent
             assert server.send_now([b"last"])
