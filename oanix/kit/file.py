@@ -201,7 +201,7 @@ class _Guarded(Handle):
         self._guard = guard
         self.stream, self.direct = handle.stream, handle.direct
         self.size, self.version = handle.size, handle.version
-        self.told = handle.told
+        self.told, self.write_wait_s = handle.told, handle.write_wait_s
 
     def try_read(self, size: int, offset: int) -> bytes | WouldBlock:
         return self._handle.try_read(size, offset)

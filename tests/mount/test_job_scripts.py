@@ -126,6 +126,25 @@ def test_a_pipeline_passes_on_what_comes(mount: Path) -> None:
     assert (done.returncode, done.stdout) == (1, b"no\n")
 
 
+def test_what_a_job_reads_late_waits_for_it(oanix: Oanix, mount: Path) -> None:
+    jobs, data = mount / "jobs", b"one more line\n" * 20_000
+    number = (jobs / "new").read_text().strip()
+    with subprocess.Popen(["cp", "/dev/stdin", jobs / number / "stdin"], stdin=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as writer:  # fmt: skip
+        assert writer.stdin is not None
+        writer.stdin.write(data[:100_000])
+        # A write to any other file is given up after a second.
+        begun = time.monotonic()
+        wait_until(lambda: writer.poll() is not None or time.monotonic() - begun > 2)
+        assert writer.poll() is None
+        (jobs / number / "spec").write_text('{"module": "/workspace/echo.wasm"}\n')
+        (jobs / number / "ctl").write_text("start\n")
+        _, said = writer.communicate(data[100_000:], TIME_OUT_S)
+    assert (writer.returncode, said) == (0, b"")
+    assert (jobs / number / "wait").read_text() == "completed 0\n"
+    assert (jobs / number / "stdout").read_bytes() == data
+
+
 def test_ctrl_c_lets_a_reader_go_and_the_job_runs_on(mount: Path) -> None:
     jobs = mount / "jobs"
     number = (jobs / "new").read_text().strip()
