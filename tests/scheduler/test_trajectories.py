@@ -273,6 +273,19 @@ async def test_the_secrets_of_the_vault_are_masked_in_the_default_namespace(
     ]  # fmt: skip
 
 
+async def test_an_order_that_names_what_is_not_there_failed_where_it_was_given(
+    here: Jobs, tmp_path: Path
+) -> None:
+    spec = json.dumps({"module": "/workspace/none.wasm"}) + "\n"
+    acts = Acts().open("jobs/new").read().close().open("jobs/2/spec", 0, WRITE).write(spec).close()
+    acts.open("jobs/2/ctl", 0, WRITE).write("start\n").close()
+    found = await acted(here, tmp_path, acts, namespace="bind /jobs /jobs\n")
+    assert calls(found)[2:] == [
+        ("write_file", {"path": "/jobs/2/ctl"},
+         "ENOENT: /workspace/none.wasm: no such file or directory"),
+    ]  # fmt: skip
+
+
 async def test_a_job_that_a_job_orders_is_referred_to(here: Jobs, tmp_path: Path) -> None:
     spec = json.dumps({"module": "/workspace/hello.wasm", "args": ["x"]}) + "\n"
     acts = Acts().open("jobs/new").read().close().open("jobs/2/spec", 0, WRITE).write(spec).close()

@@ -96,7 +96,7 @@ class Seen:
         if verb in _QUIET:
             return
         number, outcome = told(error)
-        if isinstance(error, FileNotFoundError) and where:
+        if isinstance(error, FileNotFoundError) and where and not verb.startswith("fd_"):
             self._missing(where, number)
             return
         arguments = {"path" if where.startswith("/") else "on": where} if where else {}
