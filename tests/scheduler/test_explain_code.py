@@ -150,6 +150,22 @@ async def test_entries_manifests_tests_and_sizes_are_found(here: Jobs) -> None:
     assert "src/tea/cli.py -> src/tea/leaf.py, src/tea/pot.py" in said
 
 
+async def test_a_ruby_program_requires_what_lies_beside_it(here: Jobs, tmp_path: Path) -> None:
+    ruby = tmp_path / "workspace/ruby"
+    for name, text in {
+        "bin/brew": "#!/usr/bin/env ruby\nrequire_relative '../lib/pot'\nrequire './bin/cup'\n",
+        "bin/cup.rb": "require_relative './spoon'\n", "bin/spoon.rb": "require 'leaf'\n",
+        "lib/pot.rb": "require \"#{here}/none\"\n",
+    }.items():  # fmt: skip
+        (ruby / name).parent.mkdir(parents=True, exist_ok=True)
+        (ruby / name).write_text(text)
+    _, left = await explained(here, "--path", "ruby")
+    assert {tuple(edge) for edge in left["dependencies"]["files"]} == {
+        ("ruby/bin/brew", "ruby/lib/pot.rb"), ("ruby/bin/cup.rb", "ruby/bin/spoon.rb"),
+    }  # fmt: skip
+    assert [one["name"] for one in left["dependencies"]["outside"]] == ["leaf"]
+
+
 async def test_a_part_of_the_workspace_is_explained_alone(here: Jobs, tmp_path: Path) -> None:
     _, left = await explained(here, "--path", "web", "--depth", "1")
     assert left["path"] == "web"

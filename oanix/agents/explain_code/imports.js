@@ -107,7 +107,8 @@ function java(text, language) {
 
 function ruby(text) {
   return [...text.matchAll(/^\s*require(_relative)?[ (]+["']([^"']+)["']/gm)]
-    .filter(([, , name]) => !name.includes('#{') && !name.startsWith('.')).map(([, relative, name]) => ({ name, how: relative ? 'relative' : 'gem' }));
+    .filter(([, , name]) => !name.includes('#{'))
+    .map(([, relative, name]) => ({ name, how: relative || name.startsWith('.') ? 'relative' : 'gem' }));
 }
 
 function page(text) {
