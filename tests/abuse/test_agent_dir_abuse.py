@@ -110,7 +110,7 @@ def test_a_directory_that_is_replaced_is_not_followed(oanix: Oanix, given: Path)
          "wall=300ms", "it ended: wall"),
         ("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable",
          "memory=16M", "it ended: trap unreachable"),
-        ("(call $main) (call $main)", "wall=5", "it ended: stack"),
+        ("(call $main) (call $main)", "wall=25", "it ended: stack"),
     ],
     ids=["spin", "yield", "random", "memory", "stack"],
 )  # fmt: skip

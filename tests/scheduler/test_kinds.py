@@ -53,13 +53,13 @@ async def test_a_kind_runs_with_what_its_manifest_asks_for(here: Jobs, tmp_path:
         {"name": "count", "type": "integer", "description": "how many", "default": 3},
         {"name": "word", "description": "what", "positional": True},
     ])  # fmt: skip
-    number = await here.start(kind="tool", args=["hello"], limits={"wall": 9})
+    number = await here.start(kind="tool", args=["hello"], limits={"wall": 50})
     assert await here.wait(number) == "completed 0"
     assert await here.text(number, "stdout") == "it ran\n"
     spec = json.loads(await here.text(number, "spec"))
     assert (spec["kind"], spec["module"]) == ("tool", "/agents/tool/module.wasm")
     assert spec["input"] == {"count": 3, "word": "hello"}
-    assert spec["limits"] == {"cpu": "2s", "wall": 9}
+    assert spec["limits"] == {"cpu": "2s", "wall": 50}
     assert await here.text(number, "ns") == (
         "bind /workspace /workspace exclude=.env*:*.pem:*.key:.git/config\nseal\n"
     )
@@ -151,12 +151,12 @@ async def test_what_is_optional_and_missing_is_left_out_and_told(
 async def test_the_manifest_only_asks_and_the_order_decides(here: Jobs, tmp_path: Path) -> None:
     keep(tmp_path, limits={"wall": "1h", "memory": "1G"})
     number = await here.start(
-        kind="tool", namespace="bind /workspace /workspace ro exclude=secret", limits={"wall": 5}
+        kind="tool", namespace="bind /workspace /workspace ro exclude=secret", limits={"wall": 50}
     )
     assert await here.wait(number) == "completed 0"
     assert await here.text(number, "ns") == "bind /workspace /workspace ro exclude=secret\n"
     assert "wall" in await here.text(number, "usage")
-    assert json.loads(await here.text(number, "spec"))["limits"] == {"wall": 5, "memory": "1G"}
+    assert json.loads(await here.text(number, "spec"))["limits"] == {"wall": 50, "memory": "1G"}
 
 
 PLACES = ("/", "/src", "/src/deep", "/.env", "/.env.d", "/.git", "/.git/config", "/a.pem", "/link",
