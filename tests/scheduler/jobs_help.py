@@ -67,6 +67,9 @@ MODULES = {
 class Jobs:
     """What one caller does with jobs, by their files."""
 
+    patience_s = 50.0
+    """How long an end is waited for."""
+
     def __init__(self, namespace: Namespace, service: JobsFs, caller: Caller) -> None:
         self.namespace = namespace
         self.service = service
@@ -97,7 +100,7 @@ class Jobs:
 
     async def wait(self, number: int) -> str:
         """Wait for the end, and give the exit line."""
-        return (await self.client.read_text(f"/jobs/{number}/wait", within=50)).strip()
+        return (await self.client.read_text(f"/jobs/{number}/wait", within=self.patience_s)).strip()
 
     async def run(self, module: str, /, **spec: Any) -> str:
         """Run a job to its end."""

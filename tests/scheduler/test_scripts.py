@@ -17,12 +17,15 @@ from oanix.scheduler.interpreters.exporting import exporting
 from oanix.scheduler.interpreters.table import QUICKJS
 from tests.scheduler.jobs_help import Jobs, jobs
 
-pytestmark = pytest.mark.slow
+# The first script of an interpreter has it compiled, which is long on a busy machine.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+PATIENCE_S = 170
 
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Jobs]:
     async with jobs(tmp_path) as running:
+        running.patience_s = PATIENCE_S
         yield running
 
 
@@ -203,7 +206,7 @@ async def test_a_script_is_killed_wherever_it_is(here: Jobs, scripts: Scripts, w
         # It is there before the end: nothing holds back what a script has said.
         said = b""
         while not said.endswith(b"\n"):
-            said += await out.read(100, within=50)
+            said += await out.read(100, within=PATIENCE_S)
         assert said == b"ready\n"
     await here.tell(number, "kill")
     with trio.fail_after(2.5):
