@@ -205,15 +205,15 @@ async def main():
         assert at.at("mine").caching == float("inf")
         assert at.root.caching == 1.0, "a queue with an end may lose what is not there"
         on_host(folder, "echo more >> mine")
-        await at.announced.until(lambda: at.announced.has(file), 20)
+        await at.announced.until(lambda: at.announced.has(file))
         on_host(folder, "touch soon")
-        await at.announced.until(lambda: at.announced.has(at.root, "soon"), 20)
+        await at.announced.until(lambda: at.announced.has(at.root, "soon"))
         changes = len(at.announced.changes)
         again = await file.open(ME, os.O_RDWR)
         again.try_write(ME, b"ours", 0)
         again.close(ME)
         on_host(folder, "touch later")
-        await at.announced.until(lambda: at.announced.has(at.root, "later"), 20)
+        await at.announced.until(lambda: at.announced.has(at.root, "later"))
         new = at.announced.changes[changes:]
         own = [c for c in new if c.qid == file.node.qid]
         assert len(own) == 1, "a write of ours is announced once, by the channel"
