@@ -16,7 +16,7 @@ jobs=$1/jobs module=$2
 shift 2
 
 text() { # as a text of JSON
-    printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"]/\\&/g')"
+    printf '"%s"' "$(printf '%s' "$1" | sed 's/[\\"]/\\&/g; s/	/\\t/g; $!s/$/\\n/' | tr -d '\n')"
 }
 
 arguments=

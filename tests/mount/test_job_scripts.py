@@ -1,5 +1,6 @@
 """The shell scripts of `examples/jobs`, and Ctrl-C on a reader that waits, on a real mount."""
 
+import json
 import os
 import re
 import signal
@@ -77,6 +78,14 @@ def test_a_script_runs_a_job_and_ends_with_its_code(mount: Path) -> None:
     assert (done.returncode, b"failed cpu" in done.stderr) == (1, True), done.stderr
     assert run("run.sh", mount, "/workspace/none.wasm").returncode == 1
     assert run("run.sh").returncode == 2
+
+
+def test_a_script_passes_its_arguments_on_as_they_are(oanix: Oanix, mount: Path) -> None:
+    (oanix.here / "args.js").write_text("console.log(JSON.stringify(scriptArgs.slice(1)))")
+    words = ["two words", '"quoted" \\ and \\n', "two\nlines\tand a tab", "é", "$HOME `x`", ""]
+    done = run("run.sh", mount, "/workspace/args.js", *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == words
 
 
 def test_ctrl_c_ends_the_job_of_a_script(mount: Path) -> None:
