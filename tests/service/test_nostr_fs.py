@@ -497,7 +497,7 @@ async def test_no_relay_and_no_answer_are_told_apart(tmp_path: Path) -> None:
     async with user(tmp_path / "n", clock) as it:
         with refused(errno.ENOTCONN, "relay add"):
             await it.reach.read("/req/kinds=1")
-        await it.ctl(f"relay add {url}", "timeout 1")
+        await it.ctl(f"relay add {url}", "timeout 20")
         with refused(errno.ENOTCONN, "Connection refused"):
             await it.reach.read("/req/kinds=1")
         with refused(errno.ENOTCONN, "Connection refused"):
