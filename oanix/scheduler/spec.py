@@ -10,6 +10,7 @@ from typing import Any, Final
 from attrs import asdict, evolve, field, frozen
 
 from oanix.errors import fault
+from oanix.lib.agents.reading import loads
 from oanix.recipe import Mount, RecipeError, parse
 from oanix.scheduler.interpreters import interpreter
 from oanix.scheduler.limits import Limits, seconds
@@ -98,10 +99,7 @@ class Spec:
 
 def parse_spec(text: str | bytes, base: Spec | None = None) -> Spec:
     """Read a specification, in place of what `base` says. Raises OSError EINVAL with the key."""
-    try:
-        said = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise fault(errno.EINVAL, f"this is no JSON: {str(error)[:200]}") from None
+    said = loads(text if isinstance(text, bytes) else text.encode(), "this")
     if not isinstance(said, dict):
         raise fault(errno.EINVAL, "a specification is a JSON object")
     _check_kept(said)
@@ -140,10 +138,6 @@ def _check_kept(said: object) -> None:
         raise fault(errno.EINVAL, sentence) from None
     except ValueError:
         raise fault(errno.EINVAL, "a number here is beyond all bounds") from None
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _text(value: object) -> str:

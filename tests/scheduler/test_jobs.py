@@ -97,6 +97,8 @@ async def test_what_cannot_be_run_says_why(here: Jobs) -> None:
         ('{"namespace": "mount dev /dev"}', "use bind"),
         ('{"retry": {"on": ["rain"]}}', "what can be tried again"),
         ('{"timeout": NaN}', "NaN"),
+        ('{"module": "/a", "module": "/b"}', "'module' is there twice"),
+        ('{"limits": {"cpu": 1, "cpu": 9}}', "'cpu' is there twice"),
         ('{"after": [1]}', "does not come after itself"),
         ("{" + '"a":{' * 3000 + "}" * 3001, "no JSON"),
         ('{"input":' + "[" * 600 + "]" * 600 + "}", "100 levels"),
