@@ -133,7 +133,7 @@ def _server_is_gone(error: BaseException) -> bool:
 
 
 async def _ended_early(tree: Tree, number: str, why: str) -> None:
-    with trio.move_on_after(GIVES_UP_S), suppress(OSError):
+    with trio.move_on_after(GIVES_UP_S, shield=True), suppress(OSError):
         await tree.write(f"/jobs/{number}/ctl", f"kill {why}\n")
         await tree.read(f"/jobs/{number}/wait")
 

@@ -52,6 +52,10 @@ def _interrupted(scope: trio.CancelScope) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _heeded() -> list[signal.Signals]:
+    return [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+
+
 @asynccontextmanager
 async def heeding_signals() -> AsyncIterator[list[signal.Signals]]:
     """Have the first of SIGNALS cancel the block; gives a list that holds it from then on.
@@ -59,7 +63,7 @@ async def heeding_signals() -> AsyncIterator[list[signal.Signals]]:
     So what is around the block can end in order what was under way. A second signal does what it
     did before, and those that were ignored stay so.
     """
-    heeded = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    heeded = _heeded()
     told: list[signal.Signals] = []
     async with trio.open_nursery() as nursery:
 
@@ -90,7 +94,7 @@ def awaiting_signal() -> Iterator[Callable[[], Awaitable[None]]]:
     A signal that was ignored when the command began, as by nohup(1) or by a shell for what it runs
     in the background, ends nothing (as in libfuse's fuse_set_signal_handlers).
     """
-    heeded = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    heeded = _heeded()
     if not heeded:
         yield trio.sleep_forever
         return

@@ -63,8 +63,7 @@ def test_two_hundred_blocked_readers_slow_nobody(mount: Mount) -> None:
         (mount.host / "file").write_text("x")
         begun = time.monotonic()
         assert (mount.workspace / "file").read_text() == "x"
-        # The readers wait for ever, and so would whom they hold up.
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 1
     finally:
         for reader in readers:
             reader.terminate()

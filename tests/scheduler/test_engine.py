@@ -169,16 +169,25 @@ SPIN = '(func (export "_start") (loop $l (br $l)))'
 async def test_a_guest_that_spins_leaves_the_others_their_turn_and_can_be_cancelled(
     way: Way,
 ) -> None:
+    used = cancelled = 0.0
+
     async def count() -> None:
+        nonlocal used, cancelled
+        began = time.process_time()
         for _ in range(20):
             await trio.sleep(0.001)
+        cancelled = time.process_time()
+        used = cancelled - began
         scope.cancel()
 
-    with trio.fail_after(10), trio.CancelScope() as scope:
+    with trio.fail_after(30), trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(count)
             await run(way, SPIN)
     assert scope.cancelled_caught
+    # In a processor's time, whoever else has it: a turn every 5 ms, with some room, and the end.
+    assert 0 < used < 0.5
+    assert time.process_time() - cancelled < 0.25
 
 
 async def test_a_guest_in_a_loop_of_calls_leaves_the_others_their_turn(way: Way) -> None:

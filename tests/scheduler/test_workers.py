@@ -227,8 +227,8 @@ async def test_a_guest_is_cancelled_wherever_it_is(tmp_path: Path, body: str) ->
 
     async with workers(tmp_path, host("f", "", never)) as there:
         await there.run('(func (export "_start"))')
-        begun = trio.Event()
-        with trio.fail_after(10), trio.CancelScope() as scope:
+        begun, cancelled = trio.Event(), math.inf
+        with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
 
                 async def run() -> None:
@@ -236,8 +236,11 @@ async def test_a_guest_is_cancelled_wherever_it_is(tmp_path: Path, body: str) ->
 
                 nursery.start_soon(run)
                 await begun.wait()
+                cancelled = trio.current_time()
                 scope.cancel()
         assert scope.cancelled_caught
+        # The stated figure is 250 ms; ten times that is the limit here.
+        assert trio.current_time() < cancelled + 2.5
         before = there.pool.processes
         assert (await there.run('(func (export "_start"))')).code == 0
         assert there.pool.processes == before
@@ -297,6 +300,22 @@ async def test_a_module_that_takes_long_to_compile_passes_the_time_of_its_guest(
         assert (await there.run('(func (export "_start"))')).code == 0
 
 
+def waiting_for(going: trio.Event) -> Function:
+    """A function of the host that waits."""
+
+    async def waiting() -> int:
+        await going.wait()
+        return 7
+
+    return host("f", "", lambda guest: waiting())
+
+
+async def wait_unharmed(there: Workers) -> None:
+    """Run a guest that waits, and that what becomes of others must not end."""
+    ended = await there.run(importing("f", "", "(drop (call $f))"))
+    assert (ended.code, ended.trap) == (0, "")
+
+
 def _cpu_s(pid: int) -> float:
     """Give the processor time of a process (proc_pid_stat(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -306,23 +325,14 @@ def _cpu_s(pid: int) -> float:
 async def test_a_worker_that_compiles_for_nobody_ends_after_its_guests(tmp_path: Path) -> None:
     going = trio.Event()
 
-    async def waiting() -> int:
-        await going.wait()
-        return 7
-
-    waits = host("f", "", lambda guest: waiting())
-    async with workers(tmp_path, waits) as there, trio.open_nursery() as nursery:
-
-        async def other() -> None:
-            ended = await there.run(importing("f", "", "(drop (call $f))"))
-            assert (ended.code, ended.trap) == (0, "")
+    async with workers(tmp_path, waiting_for(going)) as there, trio.open_nursery() as nursery:
 
         async def compiling() -> None:
             with given_up:
                 await there.run(slow_to_compile())
 
         given_up = trio.CancelScope()
-        nursery.start_soon(other)
+        nursery.start_soon(wait_unharmed, there)
         await until(lambda: bool(there.pool.processes))
         (worker,) = there.pool.processes
         before = _cpu_s(worker)
@@ -342,16 +352,7 @@ async def test_a_server_that_stood_still_hears_its_workers_out(tmp_path: Path) -
     """As by Ctrl-Z, or with its machine."""
     going, begun = trio.Event(), list[WorkerGuest]()
 
-    async def waiting() -> int:
-        await going.wait()
-        return 7
-
-    waits = host("f", "", lambda guest: waiting())
-    async with workers(tmp_path, waits) as there, trio.open_nursery() as nursery:
-
-        async def other() -> None:
-            ended = await there.run(importing("f", "", "(drop (call $f))"))
-            assert (ended.code, ended.trap) == (0, "")
+    async with workers(tmp_path, waiting_for(going)) as there, trio.open_nursery() as nursery:
 
         async def spins() -> None:
             spin = '(func (export "_start") (loop $l (br $l)))'
@@ -359,7 +360,7 @@ async def test_a_server_that_stood_still_hears_its_workers_out(tmp_path: Path) -
             assert ended.limit == "wall"
             going.set()
 
-        nursery.start_soon(other)
+        nursery.start_soon(wait_unharmed, there)
         await until(lambda: bool(there.pool.processes))
         before = there.pool.processes
         nursery.start_soon(spins)

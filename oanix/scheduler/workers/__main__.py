@@ -38,9 +38,6 @@ from oanix.scheduler.engine import (
 from oanix.scheduler.workers import wire
 from oanix.scheduler.workers.confine import confine
 
-LOADED: Final = 32
-"""Modules that stay in memory."""
-
 SOON_S: Final = 0.0001 if len(os.sched_getaffinity(0)) > 1 else 0.0
 """How long the only guest of a worker waits for an answer without giving way; with one processor
 that would keep the server from giving it."""
